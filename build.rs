@@ -1,0 +1,18 @@
+//! Generates the protocol's types from `proto/`, without protoc: protox is a compiler in Rust.
+
+use std::path::Path;
+
+const PROTOS: &[&str] = &["client.proto", "peer.proto", "log.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new("proto");
+    for name in PROTOS {
+        println!("cargo:rerun-if-changed={}", root.join(name).display());
+    }
+    let descriptors = protox::compile(PROTOS, [root])?;
+    prost_build::Config::new()
+        // Payloads are slices of the frame that they arrived in, not copies of it.
+        .bytes(["."])
+        .compile_fds(descriptors)?;
+    Ok(())
+}

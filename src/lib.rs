@@ -1,0 +1,5 @@
+//! Phalanx: a strongly consistent, replicated key-value store.
+
+pub mod error;
+pub mod limits;
+pub mod wire;

@@ -1,0 +1,139 @@
+//! Every bound of the system, in one place, with the relations between them checked when it is compiled.
+//!
+//! Past a limit there is a clear refusal or back-pressure, never growth. Limits that the state machine consults when it
+//! applies a command must be the same on every replica: they are constants and not settings, and to change one is to
+//! change the replicated format (see [`APPLY_VERSION`]).
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---- What a client may send. Checked at the door (`wire::validate`), before anything is proposed. ----
+
+/// The longest key. LMDB's pages of 4 KiB hold keys of up to about 1,980 bytes.
+pub const KEY_LEN_MAX: usize = KIB;
+/// The longest value.
+pub const VALUE_LEN_MAX: usize = MIB;
+/// Compares and operations of one transaction, both branches, counted together.
+pub const TXN_OPS_MAX: usize = 128;
+/// The encoded length of one write.
+pub const WRITE_LEN_MAX: usize = 2 * MIB;
+/// The encoded length of one transaction's result.
+pub const RESULT_LEN_MAX: usize = 2 * MIB;
+/// How many keys one transaction deletes by ranges; the result tells where to go on.
+pub const DELETE_RANGE_KEYS_MAX: usize = 1024;
+/// Entries in one reply to a range read.
+pub const RANGE_ENTRIES_MAX: usize = 1000;
+/// Payload (keys and values) after which a reply to a range read ends.
+pub const RANGE_BYTES_MAX: usize = MIB;
+/// What `timeout_ms` may be at most, and what 0 means.
+pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// See [`REQUEST_TIMEOUT_MAX`].
+pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+// ---- Frames and connections. ----
+
+/// The longest body of a frame.
+pub const FRAME_LEN_MAX: usize = 4 * MIB + 64 * KIB;
+/// The first frame must have come by then.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Client connections at once; a further one is closed with `overloaded`.
+pub const CLIENTS_MAX: usize = 10_000;
+/// Requests in flight on one connection; past that it is not read.
+pub const REQUESTS_PER_CLIENT_MAX: usize = 1024;
+/// Requests in flight on one node, all clients and forwards together; past that `overloaded`.
+pub const REQUESTS_MAX: usize = 16 * KIB;
+/// Unsent bytes to one client past which it is not read; a client that does not take them for
+/// [`CLIENT_STALL_MAX`] is disconnected.
+pub const CLIENT_UNSENT_MAX: usize = 4 * MIB;
+/// See [`CLIENT_UNSENT_MAX`].
+pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
+/// Unsent bytes to one peer past which messages to it are dropped (and raft told that it is unreachable).
+pub const PEER_UNSENT_MAX: usize = 32 * MIB;
+/// Nodes of one cluster, as far as a node keeps connections to them.
+pub const PEERS_MAX: usize = 64;
+/// Connections that other nodes hold to this one.
+pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;
+
+// ---- HTTP on the debug address. ----
+
+/// Connections at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Request line and headers together; past that 431.
+pub const HTTP_HEAD_LEN_MAX: usize = 8 * KIB;
+/// Header lines; past that 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// A request must be complete by then (408), and an idle connection is closed.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+// ---- Raft. ----
+
+/// Bytes of entries in one append message, unless a single entry is longer.
+pub const APPEND_LEN_MAX: usize = MIB;
+/// Append messages on their way to one follower.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 256;
+/// Bytes of entries proposed and not yet committed; past that `overloaded`.
+pub const UNCOMMITTED_LEN_MAX: usize = 32 * MIB;
+/// Bytes of committed entries handed to the state machine in one turn.
+pub const COMMITTED_LEN_PER_READY_MAX: usize = 4 * MIB;
+/// Rounds of ReadIndex in flight; further reads join the next.
+pub const READ_ROUNDS_MAX: usize = 64;
+/// Members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = PEERS_MAX;
+/// Voters of a cluster (TARGET_VOTERS).
+pub const VOTERS_MAX: usize = 5;
+/// Length of a node's name.
+pub const NAME_LEN_MAX: usize = 128;
+
+// ---- The log. ----
+
+/// Length of a segment of the log. A batch lies within one segment.
+pub const SEGMENT_LEN: usize = 16 * MIB;
+/// Payload of one batch of the log.
+pub const BATCH_PAYLOAD_MAX: usize = 6 * MIB;
+/// What must stay free on the disk for writes to be accepted.
+pub const DISK_RESERVE: u64 = 64 * MIB as u64;
+
+// ---- The state machine. The first three are replicated state: see the module's doc. ----
+
+/// Raised with every change to what applying a command does.
+pub const APPLY_VERSION: u32 = 1;
+/// How many applied writes are remembered, so that a retry gets its first result.
+pub const REMEMBERED_MAX: usize = 128 * KIB;
+/// Bytes of remembered results.
+pub const REMEMBERED_LEN_MAX: usize = 16 * MIB;
+/// Changes in memory, ahead of LMDB, after which a commit is begun.
+pub const BUFFER_COMMIT_LEN: usize = 4 * MIB;
+/// Age of the oldest such change after which a commit is begun.
+pub const BUFFER_COMMIT_AGE: Duration = Duration::from_millis(1000);
+/// Changes in memory past which proposals are refused as `overloaded`.
+pub const BUFFER_LEN_MAX: usize = 64 * MIB;
+/// Sealed layers of the buffer; a range read that would seal one more waits for a commit.
+pub const LAYERS_MAX: usize = 8;
+/// Range reads waiting for or running on the store threads.
+pub const SCANS_MAX: usize = 1024;
+/// Threads that run range reads.
+pub const SCAN_THREADS: usize = 1;
+/// Address space reserved for LMDB's map, once. The file grows only as it is used.
+pub const MAP_LEN: usize = 64 * 1024 * MIB;
+
+const _: () = {
+    assert!(KEY_LEN_MAX + VALUE_LEN_MAX < WRITE_LEN_MAX);
+    assert!(
+        RANGE_BYTES_MAX + VALUE_LEN_MAX + RANGE_ENTRIES_MAX * (KEY_LEN_MAX + 64) < FRAME_LEN_MAX
+    );
+    assert!(RESULT_LEN_MAX + KIB < FRAME_LEN_MAX);
+    // A frame holds an append message: its entries, or one entry that is longer.
+    assert!(APPEND_LEN_MAX + WRITE_LEN_MAX + 64 * KIB < FRAME_LEN_MAX);
+    assert!(FRAME_LEN_MAX < PEER_UNSENT_MAX);
+    // A follower writes what one message brought as one batch, and a batch lies within a segment.
+    assert!(FRAME_LEN_MAX < BATCH_PAYLOAD_MAX);
+    assert!(2 * BATCH_PAYLOAD_MAX < SEGMENT_LEN);
+    assert!(APPEND_LEN_MAX < UNCOMMITTED_LEN_MAX);
+    assert!(WRITE_LEN_MAX < UNCOMMITTED_LEN_MAX);
+    assert!(BUFFER_COMMIT_LEN * 2 < BUFFER_LEN_MAX);
+    assert!(RESULT_LEN_MAX < REMEMBERED_LEN_MAX);
+    assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
+    assert!(VOTERS_MAX % 2 == 1);
+};
