@@ -83,6 +83,8 @@ pub const READ_ROUNDS_MAX: usize = 64;
 pub const MEMBERS_MAX: usize = PEERS_MAX;
 /// Voters of a cluster (TARGET_VOTERS).
 pub const VOTERS_MAX: usize = 5;
+/// How far behind the commit index a learner may be when it is promoted, in entries.
+pub const PROMOTION_LAG_MAX: u64 = 1000;
 /// Length of a node's name.
 pub const NAME_LEN_MAX: usize = 128;
 

@@ -1,0 +1,190 @@
+//! The door: a client's request is checked, admitted or refused, and later answered.
+
+use std::time::Duration;
+
+use super::requests::{Origin, Place, Request, Work};
+use super::{ConnectionId, Node, Stage, Token, peers};
+use crate::error::{Result, refusal};
+use crate::limits::{REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, REQUESTS_MAX};
+use crate::store::Map;
+use crate::wire::client::{
+    self as wire, Code, Error as Refusal, Response, ServerFrame, request, response, server_frame,
+};
+use crate::wire::validate;
+
+impl<M: Map> Node<M> {
+    pub(super) fn on_request(&mut self, connection: ConnectionId, request: wire::Request) -> Result<()> {
+        let origin = Origin::Client { connection, id: request.id };
+        let deadline = self.deadline(request.timeout_ms);
+        match self.take_in(origin, deadline, request.command) {
+            Ok(Some(result)) => self.reply(origin, result),
+            Ok(None) => {}
+            Err(crate::error::Error::Refused(refused)) => self.refuse(origin, refused),
+            Err(fatal) => return Err(fatal),
+        }
+        Ok(())
+    }
+
+    /// Checks and takes in a request. What can be answered at once, is.
+    fn take_in(
+        &mut self,
+        origin: Origin,
+        deadline: Duration,
+        command: Option<request::Command>,
+    ) -> Result<Option<Response>> {
+        use crate::error::Error::Refused;
+        match command {
+            None => Err(Refused(refusal(
+                Code::Invalid,
+                "the request has no command, or one that this version does not know",
+            ))),
+            Some(request::Command::Status(_)) => Ok(Some(self.response(response::Result::Status(self.status())))),
+            Some(request::Command::Write(write)) => {
+                validate::write(&write).map_err(Refused)?;
+                self.admit().map_err(Refused)?;
+                self.insert_write(origin, deadline, write);
+                Ok(None)
+            }
+            Some(request::Command::Get(get)) => {
+                validate::get(&get).map_err(Refused)?;
+                if get.stale {
+                    self.has_data().map_err(Refused)?;
+                    return self.get_stale(&get.key).map(Some);
+                }
+                self.admit().map_err(Refused)?;
+                self.insert_read(origin, deadline, Work::Get { key: get.key });
+                Ok(None)
+            }
+            Some(request::Command::Range(range)) => {
+                validate::range(&range).map_err(Refused)?;
+                match range.stale {
+                    true => self.has_data().and_then(|()| self.has_room()),
+                    false => self.admit(),
+                }
+                .map_err(Refused)?;
+                self.insert_read(origin, deadline, Work::Range(range));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a request that needs the cluster may come in.
+    pub(super) fn admit(&self) -> std::result::Result<(), Refusal> {
+        if self.stopping {
+            return Err(refusal(Code::Stopping, "this node is stopping: ask another"));
+        }
+        if let Some(waiting_for) = self.forming() {
+            return Err(refusal(Code::FormingCluster, format!("the cluster is not formed yet: {waiting_for}")));
+        }
+        self.has_room()
+    }
+
+    fn has_room(&self) -> std::result::Result<(), Refusal> {
+        match self.requests.is_full() {
+            false => Ok(()),
+            true => Err(refusal(
+                Code::Overloaded,
+                format!("{REQUESTS_MAX} requests are in flight on this node: send fewer at once, or retry later"),
+            )),
+        }
+    }
+
+    /// Whether there is a state to read from, be it an old one.
+    fn has_data(&self) -> std::result::Result<(), Refusal> {
+        match self.stage {
+            Stage::Member(_) if self.store.membership().is_some() => Ok(()),
+            _ => Err(refusal(Code::FormingCluster, "this node has no data yet: it belongs to no cluster")),
+        }
+    }
+
+    pub(super) fn deadline(&self, timeout_ms: u32) -> Duration {
+        let timeout = match timeout_ms {
+            0 => REQUEST_TIMEOUT_DEFAULT,
+            ms => Duration::from_millis(ms.into()).min(REQUEST_TIMEOUT_MAX),
+        };
+        self.now.monotonic + timeout
+    }
+
+    pub(super) fn insert(&mut self, origin: Origin, deadline: Duration, work: Work) -> Token {
+        let arrived = self.now.monotonic;
+        self.requests.insert(Request { origin, arrived, deadline, work, maybe_applied: false })
+    }
+
+    /// A response as of now, but for the request's id.
+    pub(super) fn response(&self, result: response::Result) -> Response {
+        Response {
+            id: 0,
+            revision: self.store.revision(),
+            applied: self.store.applied().index,
+            result: Some(result),
+            stale_ms: None,
+        }
+    }
+
+    /// Answers a request of the table, which is thereby done. One that was answered before is left alone.
+    pub(super) fn answer(&mut self, token: Token, response: Response) {
+        if let Some(request) = self.requests.take(token) {
+            self.reply(request.origin, response);
+        }
+    }
+
+    /// Refuses a request of the table, which is thereby done.
+    pub(super) fn answer_refused(&mut self, token: Token, mut refused: Refusal) {
+        if let Some(request) = self.requests.take(token) {
+            refused.maybe_applied |= request.maybe_applied;
+            self.refuse(request.origin, refused);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, origin: Origin, refused: Refusal) {
+        self.counters.refused += 1;
+        let response = self.response(response::Result::Error(refused));
+        self.reply(origin, response);
+    }
+
+    fn reply(&mut self, origin: Origin, mut response: Response) {
+        match origin {
+            Origin::Client { connection, id } => {
+                response.id = id;
+                let frame = ServerFrame { frame: Some(server_frame::Frame::Response(response)) };
+                self.effects.replies.push((connection, frame));
+            }
+            Origin::Peer { raft_id, id } => {
+                self.effects.frames.push((raft_id, peers::reply_frame(id, response)));
+            }
+        }
+    }
+
+    /// Refuses what has waited too long: at its deadline, or when no leader was known for so long that a quorum seems lost.
+    pub(super) fn expire_requests(&mut self) {
+        let now = self.now.monotonic;
+        let patience = self.settings.replica.election_timeout() / 2;
+        let leaderless = self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
+        let needs_leader = |work: &Work| !matches!(work, Work::Range(range) if range.stale);
+        let due = self.requests.select(|request| {
+            now >= request.deadline
+                || leaderless && now >= request.arrived + patience && needs_leader(&request.work)
+        });
+        for token in due {
+            let refused = self.why_expired(token, leaderless);
+            self.answer_refused(token, refused);
+        }
+    }
+
+    fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {
+        let sent = self.requests.get(token).is_some_and(|request| {
+            matches!(
+                request.work,
+                Work::Write { place: Place::Proposed { .. } | Place::Forwarded { .. }, .. }
+            )
+        });
+        let mut refused = if leaderless {
+            let message = "no quorum: this node knows of no leader, and a majority of the voters cannot be reached";
+            refusal(Code::NoQuorum, message)
+        } else {
+            refusal(Code::Timeout, "the request's time ran out before the cluster had answered")
+        };
+        refused.maybe_applied = sent;
+        refused
+    }
+}

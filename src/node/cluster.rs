@@ -1,0 +1,302 @@
+//! How the node comes to belong to a cluster, and what follows from records that became durable.
+
+use prost::Message as _;
+
+use super::{KnownLeader, Node, Stage, peers};
+use crate::error::Result;
+use crate::replica::formation::Step;
+use crate::replica::{FINE_TICKS, Recovered, Replica, Role, membership};
+use crate::store::Map;
+use crate::wire::log::{ConfChange, Entry, EntryKind, HardState, MemberInfo, Record, Standing};
+use crate::wire::peer::{Formation as Message, JoinReply, JoinRequest, formation};
+
+/// What follows when a record is durable.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Consensus is told.
+    Persisted(u64),
+    /// A free node says what it may say now.
+    Say(Vec<(u64, Message)>),
+    /// The node belongs to the cluster that it founded (with this entry) or joined (with none).
+    Belong(Vec<Entry>),
+}
+
+impl<M: Map> Node<M> {
+    pub(super) fn on_written(&mut self, sequence: u64) -> Result<()> {
+        for then in self.journal.persisted(sequence) {
+            match then {
+                Then::Persisted(number) => {
+                    if let Stage::Member(replica) = &mut self.stage {
+                        replica.persisted(number);
+                    }
+                }
+                Then::Say(messages) => self.say(messages),
+                Then::Belong(entries) => self.belong(entries)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_tick(&mut self) {
+        self.ticks += 1;
+        if let Stage::Member(replica) = &mut self.stage {
+            replica.tick();
+        }
+        if self.ticks.is_multiple_of(FINE_TICKS as u64) {
+            self.on_whole_tick();
+        }
+    }
+
+    /// Once per TICK_MS.
+    fn on_whole_tick(&mut self) {
+        self.expire_requests();
+        let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
+        match &mut self.stage {
+            Stage::Free(formation) => {
+                let step = formation.tick();
+                self.take_step(step);
+            }
+            Stage::Settling { .. } => {}
+            Stage::Member(replica) => {
+                // An answer that took two intervals of heartbeats is lost.
+                replica.retry_reads(self.now.monotonic.saturating_sub(2 * interval));
+                self.change_membership();
+                if self.no_space.is_some() || self.stopping {
+                    self.hand_over();
+                }
+            }
+        }
+        if self.ticks.is_multiple_of(FINE_TICKS as u64 * TELL_WAITING_EVERY_TICKS) {
+            self.tell_waiting();
+        }
+    }
+
+    /// Carries out what a free node decided: what must be durable first, then the rest.
+    pub(super) fn take_step(&mut self, step: Step) {
+        let Step { persist, messages, form } = step;
+        if form {
+            return self.found();
+        }
+        match persist {
+            None => self.say(messages),
+            Some(standing) => {
+                let record = Record { standing: Some(standing), ..Record::default() };
+                self.journal.push(record, Then::Say(messages));
+            }
+        }
+    }
+
+    fn say(&mut self, messages: Vec<(u64, Message)>) {
+        for (raft_id, message) in messages {
+            self.effects.frames.push((raft_id, peers::formation_frame(message)));
+        }
+    }
+
+    /// Founds a cluster: entry 1 makes this node its only voter.
+    fn found(&mut self) {
+        let Stage::Free(formation) = &self.stage else { return };
+        let cluster_id = self.rng.u128(..).to_be_bytes();
+        let change = membership::genesis(&cluster_id, self.settings.expect, formation.member_info());
+        let entry = Entry {
+            term: 1,
+            index: 1,
+            kind: EntryKind::ConfChange.into(),
+            data: change.encode_to_vec().into(),
+        };
+        ::log::info!("forming cluster {}", hex(&cluster_id));
+        let hard_state = HardState { term: 1, vote: 0, commit: 1 };
+        self.settle(cluster_id.to_vec(), Some(hard_state), vec![entry], "the new cluster to be on disk");
+    }
+
+    /// Joins the cluster that a peer belongs to. The leader adds the node when it asks as a member.
+    pub(super) fn adopt(&mut self, cluster_id: Vec<u8>) {
+        ::log::info!("joining cluster {}", hex(&cluster_id));
+        self.settle(cluster_id, None, Vec::new(), "the cluster's id to be on disk");
+    }
+
+    fn settle(&mut self, cluster_id: Vec<u8>, hard_state: Option<HardState>, entries: Vec<Entry>, waiting_for: &str) {
+        let standing = Standing { cluster_id: cluster_id.clone().into(), promise: None };
+        let record = Record { entries: entries.clone(), hard_state, standing: Some(standing) };
+        self.identity.cluster_id = cluster_id.into();
+        self.stage = Stage::Settling { waiting_for: waiting_for.to_owned() };
+        self.journal.push(record, Then::Belong(entries));
+    }
+
+    fn belong(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let hard_state = match entries.is_empty() {
+            true => HardState::default(),
+            false => HardState { term: 1, vote: 0, commit: 1 },
+        };
+        let recovered = Recovered { entries, hard_state, applied: 0, membership: None };
+        self.stage = Stage::Member(Box::new(Replica::new(self.settings.replica.clone(), recovered)?));
+        self.effects.identity_changed = true;
+        Ok(())
+    }
+
+    /// What only now and then needs a look: is a change of the membership due, does this node still wait to be added?
+    fn change_membership(&mut self) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        let Some(membership) = self.store.membership() else { return self.ask_to_be_added() };
+        if !membership.members.iter().any(|member| member.raft_id == self.identity.raft_id) {
+            return self.ask_to_be_added();
+        }
+        if !replica.may_change_membership() {
+            return;
+        }
+        let mut reachable = replica.progress();
+        reachable.retain(|node| self.links.contains_key(&node.raft_id));
+        if let Some(change) = membership::due(membership, &reachable, replica.commit()) {
+            // Rejected: it is due still, and proposed again.
+            let _ = replica.propose_conf_change(&change);
+        }
+    }
+
+    fn ask_to_be_added(&mut self) {
+        let join = JoinRequest { member: Some(self.member_info()), forwarded: false };
+        for (raft_id, peer) in &self.links {
+            if peer.cluster_id == self.identity.cluster_id {
+                let message = Message { message: Some(formation::Message::Join(join.clone())) };
+                self.effects.frames.push((*raft_id, peers::formation_frame(message)));
+            }
+        }
+    }
+
+    fn member_info(&self) -> MemberInfo {
+        MemberInfo {
+            raft_id: self.identity.raft_id,
+            name: self.identity.name.clone(),
+            address: self.identity.address.clone(),
+        }
+    }
+
+    /// A node asks to be added: the leader does it, another member tells the leader.
+    pub(super) fn on_join(&mut self, from: u64, request: JoinRequest) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        let Some(member) = &request.member else { return };
+        let mut refused = String::new();
+        match (self.store.membership(), replica.leader()) {
+            (Some(membership), _) if replica.leads() => {
+                match membership::join(membership, member) {
+                    Ok(Some(change)) if replica.may_change_membership() => {
+                        ::log::info!("adding {} (raft id {}) as a learner", member.name, member.raft_id);
+                        // Rejected: the node asks again.
+                        let _ = replica.propose_conf_change(&change);
+                    }
+                    Ok(_) => {}
+                    Err(why) => refused = why,
+                }
+            }
+            (_, Some(leader)) if !request.forwarded => {
+                let forwarded = JoinRequest { forwarded: true, ..request.clone() };
+                let message = Message { message: Some(formation::Message::Join(forwarded)) };
+                self.effects.frames.push((leader, peers::formation_frame(message)));
+            }
+            _ => {}
+        }
+        if !request.forwarded {
+            let reply = JoinReply { cluster_id: self.identity.cluster_id.clone(), refused };
+            let message = Message { message: Some(formation::Message::JoinReply(reply)) };
+            self.effects.frames.push((from, peers::formation_frame(message)));
+        }
+    }
+
+    /// The first start of a cluster changes addresses and readiness: those who wait are told for whom.
+    fn tell_waiting(&self) {
+        if let Some(waiting_for) = self.forming() {
+            ::log::info!("waiting: {waiting_for}");
+        }
+    }
+
+    /// Why the cluster is not formed yet; `None` once it is.
+    pub fn forming(&self) -> Option<String> {
+        match &self.stage {
+            Stage::Free(formation) => Some(formation.waiting_for()),
+            Stage::Settling { waiting_for } => Some(waiting_for.clone()),
+            Stage::Member(_) => match self.store.membership() {
+                Some(membership) if membership.formed => None,
+                Some(membership) => Some(format!(
+                    "the cluster has {} of the {} voters that a first cluster of {} needs; members: {}",
+                    membership.conf_state.as_ref().map_or(0, |conf_state| conf_state.voters.len()),
+                    membership::voters_to_form(membership.expect),
+                    membership.expect,
+                    membership.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+                )),
+                None => Some("added to the cluster soon: the leader has not sent its log yet".to_owned()),
+            },
+        }
+    }
+
+    /// Notes and tells who leads, where that has changed.
+    pub(super) fn tell_changes(&mut self) {
+        let Stage::Member(replica) = &self.stage else { return };
+        let (role, leader) = (Some(replica.role()), replica.leader());
+        if (self.known.role, self.known.leader) == (role, leader) {
+            return;
+        }
+        let leaderless_since = match (self.known.leader, leader) {
+            (Some(_), None) => self.now.monotonic,
+            _ => self.known.leaderless_since,
+        };
+        let name = leader.map_or("none".to_owned(), |raft_id| self.name_of(raft_id));
+        ::log::info!("{} in term {}, leader: {name}", role_name(role), replica.term());
+        self.known = KnownLeader { role, leader, leaderless_since };
+        if let Some(leader) = leader {
+            // Writes that the leader before it has go to this one: it knows whether they were applied.
+            self.take_back(|to| to != leader);
+        }
+    }
+
+    /// A member's name, or its raft id where the name is not known.
+    pub(super) fn name_of(&self, raft_id: u64) -> String {
+        let members = self.store.membership().map(|membership| membership.members.as_slice());
+        members
+            .unwrap_or_default()
+            .iter()
+            .find(|member| member.raft_id == raft_id)
+            .map(|member| member.name.clone())
+            .or_else(|| self.links.get(&raft_id).map(|peer| peer.name.clone()))
+            .unwrap_or_else(|| format!("raft id {raft_id}"))
+    }
+
+    /// A change of the membership is applied.
+    pub(super) fn apply_conf_change(&mut self, index: u64, term: u64, change: &ConfChange) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        let after = replica.apply_conf_change(self.store.membership(), change);
+        let conf_state = after.conf_state.clone().unwrap_or_default();
+        let names = |ids: &[u64]| {
+            let name = |id: &u64| {
+                let member = after.members.iter().find(|member| member.raft_id == *id);
+                member.map_or_else(|| id.to_string(), |member| member.name.clone())
+            };
+            ids.iter().map(name).collect::<Vec<_>>().join(", ")
+        };
+        ::log::info!("voters: {}; learners: {}", names(&conf_state.voters), names(&conf_state.learners));
+        self.store.apply_membership(index, term, after);
+    }
+
+    pub(super) fn on_disk_space(&mut self, space: std::result::Result<(), String>) {
+        match (&self.no_space, &space) {
+            (None, Err(why)) => ::log::warn!("writes are refused: {why}"),
+            (Some(_), Ok(())) => ::log::info!("there is room on the disk again: writes are accepted"),
+            _ => {}
+        }
+        self.no_space = space.err();
+    }
+}
+
+/// How often a node that waits says for whom, in ticks of TICK_MS.
+const TELL_WAITING_EVERY_TICKS: u64 = 30;
+
+fn role_name(role: Option<Role>) -> &'static str {
+    match role {
+        Some(Role::Leader) => "leader",
+        Some(Role::Candidate) => "candidate",
+        Some(Role::Learner) => "learner",
+        Some(Role::Follower) | None => "follower",
+    }
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,82 @@
+//! What waits to be made durable, and what follows when it is.
+//!
+//! Records are pushed as they arise and written in that order. While one write is in flight all that arrives gathers, and
+//! goes out together with the next: the slower the disk, the larger its batches.
+//!
+//! Invariant: what follows from a record happens after the write that held it, and every write before it, has returned.
+
+use std::collections::VecDeque;
+
+use prost::Message;
+
+use crate::error::Result;
+use crate::limits::BATCH_PAYLOAD_MAX;
+use crate::log::{Append, Log, Prepare};
+use crate::wire::log::Record;
+
+/// See the [module](self). `T` is what follows.
+pub(super) struct Journal<T> {
+    log: Log,
+    waiting: VecDeque<(Record, T)>,
+    in_flight: Vec<T>,
+}
+
+impl<T> Journal<T> {
+    pub fn new(log: Log) -> Journal<T> {
+        Journal { log, waiting: VecDeque::new(), in_flight: Vec::new() }
+    }
+
+    pub fn push(&mut self, record: Record, then: T) {
+        self.waiting.push_back((record, then));
+    }
+
+    /// Whether everything that was pushed is durable.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// The next write, if there is something to write, nothing is in flight, and a segment has room.
+    pub fn next_write(&mut self) -> Result<Option<Append>> {
+        if self.waiting.is_empty() || !self.in_flight.is_empty() {
+            return Ok(None);
+        }
+        let (batch, count) = self.gather();
+        let Some(append) = self.log.append(&batch)? else { return Ok(None) };
+        self.in_flight.extend(self.waiting.drain(..count).map(|(_, then)| then));
+        Ok(Some(append))
+    }
+
+    /// The records from the front that fit one batch, as one record, and how many they are.
+    fn gather(&self) -> (Record, usize) {
+        let mut batch = Record::default();
+        let mut len = 0;
+        let mut count = 0;
+        for (record, _) in &self.waiting {
+            len += record.encoded_len();
+            if count > 0 && len > BATCH_PAYLOAD_MAX {
+                break;
+            }
+            count += 1;
+            batch.entries.extend(record.entries.iter().cloned());
+            batch.hard_state = record.hard_state.or(batch.hard_state);
+            batch.standing = record.standing.clone().or(batch.standing);
+        }
+        (batch, count)
+    }
+
+    /// The write of that sequence returned: what follows, in order.
+    pub fn persisted(&mut self, sequence: u64) -> Vec<T> {
+        self.log.persisted(sequence);
+        std::mem::take(&mut self.in_flight)
+    }
+
+    /// A segment that the log wants to have ready.
+    pub fn next_to_prepare(&mut self) -> Option<Prepare> {
+        self.log.next_to_prepare()
+    }
+
+    /// The segment of that ordinal is ready.
+    pub fn prepared(&mut self, ordinal: u64) {
+        self.log.prepared(ordinal);
+    }
+}

@@ -1,0 +1,361 @@
+//! A node: consensus, log and state machine joined, and the requests that pass through them. Pure: both shells, the real
+//! one and the simulator, run it; what they add is sockets, disks, threads and a clock.
+//!
+//! # Place in the flow
+//!
+//! A shell calls [`Node::step`] for everything that happens (a request, a peer's frame, a finished write, a tick) and then,
+//! once for all that had gathered, [`Node::turn`], and carries out the [`Effects`]. A write passes through here like this:
+//!
+//! 1. [`requests`]: a client's frame becomes a request with a deadline ([`clients`]).
+//! 2. The leader proposes all writes of the turn at once; another node forwards them to the leader ([`writes`]).
+//! 3. The [replica](crate::replica) gives messages for the followers and a record for the disk: both leave with this turn.
+//! 4. The [`journal`] makes one batch of the records, and the shell writes it: [`Effects::write`].
+//! 5. When a majority has it, the entry is committed: the [store](crate::store) applies it, and the answer goes back to
+//!    where the request came from ([`writes`]).
+//!
+//! # Invariants
+//!
+//! - Nothing that speaks for the disk leaves before [`Input::Written`] says that the disk has it.
+//! - Every request is answered once, at its deadline at the latest.
+//! - An error returned by [`Node::step`] or [`Node::turn`] stops the node.
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod clients;
+mod journal;
+mod peers;
+mod reads;
+mod requests;
+mod status;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::limits::APPEND_LEN_MAX;
+use crate::log::{Append, Log, Prepare};
+use crate::replica::formation::Formation;
+use crate::replica::{Outputs, Recovered, Replica, Role};
+use crate::store::{Commit, Committed, Map, Scan, ScanResult, Store};
+use crate::wire::client::{Identity, Request, ServerFrame};
+use crate::wire::log::Standing;
+use crate::wire::peer::PeerFrame;
+
+pub use requests::{ConnectionId, Token};
+pub use status::Counters;
+
+use cluster::Then;
+use journal::Journal;
+use reads::ReadQueue;
+use requests::Requests;
+
+/// The time, as a shell tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Never goes back; from any origin.
+    pub monotonic: Duration,
+    /// The wall clock, in milliseconds since 1970: a stamp for entries, on which nothing depends.
+    pub wall_ms: u64,
+}
+
+/// What does not change while a node runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For consensus.
+    pub replica: crate::replica::Settings,
+    /// EXPECT: the size of the first cluster.
+    pub expect: u32,
+    /// BOOTSTRAP: whether this node may form one.
+    pub may_form: bool,
+}
+
+/// What recovery read back of the log.
+#[derive(Debug)]
+pub struct RecoveredLog {
+    /// To go on with.
+    pub log: Log,
+    /// All retained entries.
+    pub entries: Vec<crate::wire::log::Entry>,
+    /// The last one.
+    pub hard_state: Option<crate::wire::log::HardState>,
+    /// The last one.
+    pub standing: Option<Standing>,
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// TICK_MS / [`FINE_TICKS`](crate::replica::FINE_TICKS) have passed.
+    Tick,
+    /// A client's request came.
+    Request(ConnectionId, Request),
+    /// The connection to a peer is up: who answered there.
+    PeerUp(Identity),
+    /// The connection to a peer is gone, or could not take a frame that was to be sent.
+    PeerDown(u64),
+    /// A frame of a peer, with the identity of its connection.
+    PeerFrame(Identity, PeerFrame),
+    /// The write of that sequence returned: it is durable.
+    Written(u64),
+    /// The segment of that ordinal is ready.
+    Prepared(u64),
+    /// A commit of the state machine returned: it is durable.
+    Committed(Committed),
+    /// A range read was run.
+    Scanned(Token, ScanResult),
+    /// Whether the disk has room for more writes; if not, why.
+    DiskSpace(std::result::Result<(), String>),
+    /// The node is to stop: hand over, finish what is in flight, accept nothing new.
+    Stop,
+}
+
+/// What a shell is to do. The order within each list is the order of sending.
+pub struct Effects<M: Map> {
+    /// Frames for clients.
+    pub replies: Vec<(ConnectionId, ServerFrame)>,
+    /// Frames for peers, by raft id.
+    pub frames: Vec<(u64, PeerFrame)>,
+    /// To be written to the log, durably.
+    pub write: Option<Append>,
+    /// A segment to be made ready.
+    pub prepare: Option<Prepare>,
+    /// To be run on the store's thread.
+    pub commit: Option<Commit<M>>,
+    /// To be run on a thread for range reads.
+    pub scans: Vec<(Token, Scan<M>)>,
+    /// The node's identity has changed (it belongs to a cluster now): peers must be greeted anew.
+    pub identity_changed: bool,
+}
+
+impl<M: Map> Default for Effects<M> {
+    fn default() -> Effects<M> {
+        Effects {
+            replies: Vec::new(),
+            frames: Vec::new(),
+            write: None,
+            prepare: None,
+            commit: None,
+            scans: Vec::new(),
+            identity_changed: false,
+        }
+    }
+}
+
+/// How the node stands towards clusters.
+enum Stage {
+    /// Belongs to none.
+    Free(Formation),
+    /// Decided to found or to join one, and waits until that is durable.
+    Settling { waiting_for: String },
+    /// Member of one.
+    Member(Box<Replica>),
+}
+
+/// See the [module](self).
+pub struct Node<M: Map> {
+    settings: Settings,
+    identity: Identity,
+    now: Now,
+    started: Duration,
+    rng: fastrand::Rng,
+    stage: Stage,
+    store: Store<M>,
+    journal: Journal<Then>,
+    requests: Requests,
+    reads: ReadQueue,
+    /// Writes that wait for a leader.
+    to_dispatch: Vec<Token>,
+    /// Writes that the leader proposes at the end of this turn.
+    to_propose: Vec<Token>,
+    /// Committed entries that wait until the store has room.
+    to_apply: std::collections::VecDeque<crate::replica::Committed>,
+    /// Who is at the other end of the connections to peers.
+    links: BTreeMap<u64, Identity>,
+    /// The newest start of each identity that greeted this node.
+    greeted: BTreeMap<u64, (u64, u64)>,
+    known: KnownLeader,
+    no_space: Option<String>,
+    stopping: bool,
+    ticks: u64,
+    counters: Counters,
+    effects: Effects<M>,
+}
+
+/// What was last told about who leads, to tell changes.
+#[derive(Debug, Default, PartialEq, Clone, Copy)]
+struct KnownLeader {
+    role: Option<Role>,
+    leader: Option<u64>,
+    /// Since when no leader is known.
+    leaderless_since: Duration,
+}
+
+impl<M: Map> Node<M> {
+    /// A node as it starts. `identity` is without a cluster id: that is in the log.
+    pub fn new(
+        settings: Settings,
+        mut identity: Identity,
+        recovered: RecoveredLog,
+        store: Store<M>,
+        now: Now,
+    ) -> Result<Node<M>> {
+        let standing = recovered.standing.unwrap_or_default();
+        identity.cluster_id = standing.cluster_id;
+        let stage = if identity.cluster_id.is_empty() {
+            assert!(recovered.entries.is_empty(), "a node without a cluster has no entries");
+            Stage::Free(Formation::new(
+                identity.clone(),
+                settings.expect,
+                settings.may_form,
+                standing.promise,
+            ))
+        } else {
+            let replica = Replica::new(
+                settings.replica.clone(),
+                Recovered {
+                    entries: recovered.entries,
+                    hard_state: recovered.hard_state.unwrap_or_default(),
+                    applied: store.applied().index,
+                    membership: store.membership().cloned(),
+                },
+            )?;
+            Stage::Member(Box::new(replica))
+        };
+        Ok(Node {
+            rng: fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce),
+            settings,
+            identity,
+            now,
+            started: now.monotonic,
+            stage,
+            store,
+            journal: Journal::new(recovered.log),
+            requests: Requests::default(),
+            reads: ReadQueue::default(),
+            to_dispatch: Vec::new(),
+            to_propose: Vec::new(),
+            to_apply: Default::default(),
+            links: BTreeMap::new(),
+            greeted: BTreeMap::new(),
+            known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
+            no_space: None,
+            stopping: false,
+            ticks: 0,
+            counters: Counters::default(),
+            effects: Effects::default(),
+        })
+    }
+
+    /// Takes in one thing that happened. Effects gather until the [turn](Node::turn) ends.
+    pub fn step(&mut self, now: Now, input: Input) -> Result<()> {
+        assert!(now.monotonic >= self.now.monotonic, "time went back");
+        self.now = now;
+        match input {
+            Input::Tick => self.on_tick(),
+            Input::Request(connection, request) => self.on_request(connection, request)?,
+            Input::PeerUp(identity) => self.on_peer_up(identity),
+            Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
+            Input::PeerFrame(from, frame) => self.on_peer_frame(from, frame),
+            Input::Written(sequence) => self.on_written(sequence)?,
+            Input::Prepared(ordinal) => self.journal.prepared(ordinal),
+            Input::Committed(committed) => self.store.committed(committed),
+            Input::Scanned(token, result) => self.on_scanned(token, result),
+            Input::DiskSpace(space) => self.on_disk_space(space),
+            Input::Stop => self.on_stop(),
+        }
+        // What one batch of the log can hold bounds what may gather before it is drained.
+        if let Stage::Member(replica) = &self.stage
+            && replica.undrained_len() >= APPEND_LEN_MAX
+        {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    /// Ends a turn: proposes, drains consensus, applies, and gives what is to be done.
+    pub fn turn(&mut self, now: Now) -> Result<Effects<M>> {
+        self.now = now;
+        self.dispatch_writes();
+        self.propose_writes()?;
+        self.drain()?;
+        self.tell_changes();
+        self.start_scans()?;
+        self.effects.write = self.journal.next_write()?;
+        self.effects.prepare = self.journal.next_to_prepare();
+        let force = self.stopping || self.reads.has_waiting_scans();
+        self.effects.commit = self.store.begin_commit(now.monotonic, force)?;
+        Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Lets consensus run until it has nothing more to do, and applies what it committed.
+    fn drain(&mut self) -> Result<()> {
+        loop {
+            let Stage::Member(replica) = &mut self.stage else { return Ok(()) };
+            let mut out = Outputs::default();
+            replica.drain(self.now.monotonic, &mut out);
+            for message in out.messages {
+                self.counters.messages_sent += 1;
+                self.effects.frames.push((message.to, peers::raft_frame(message)));
+            }
+            for (number, record) in out.persist {
+                self.journal.push(record, Then::Persisted(number));
+            }
+            self.to_apply.extend(out.committed);
+            self.reads.confirmed(out.confirmed);
+            let applied = self.apply_committed()?;
+            self.serve_reads()?;
+            if !applied && !self.campaign_alone() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A sole voter waits for nobody.
+    fn campaign_alone(&mut self) -> bool {
+        let Stage::Member(replica) = &mut self.stage else { return false };
+        let alone = replica.is_sole_voter() && replica.role() == Role::Follower;
+        if alone && self.to_apply.is_empty() && self.journal.is_idle() && !self.stopping {
+            replica.campaign();
+            return replica.role() != Role::Follower;
+        }
+        false
+    }
+
+    fn on_stop(&mut self) {
+        self.stopping = true;
+        self.hand_over();
+    }
+
+    /// Whether a node that was told to stop has finished: nothing is in flight, nothing is left to commit, and it does not
+    /// lead (or there is nobody to lead instead).
+    pub fn may_stop(&self) -> bool {
+        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
+        self.stopping
+            && !leads
+            && self.requests.len() == 0
+            && self.journal.is_idle()
+            && self.store.durable() == self.store.applied()
+    }
+
+    fn hand_over(&mut self) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        if replica.leads() && !replica.is_handing_over() {
+            let links = &self.links;
+            if replica.hand_over(|raft_id| links.contains_key(&raft_id)) {
+                ::log::info!("handing leadership over");
+            }
+        }
+    }
+
+    /// The identity, as the node greets others with.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The index up to which the node has applied: what a client's first `since` is.
+    pub fn applied_index(&self) -> u64 {
+        self.store.applied().index
+    }
+}

@@ -1,0 +1,219 @@
+//! What nodes tell each other, and whom a node speaks with at all.
+
+use super::requests::{Origin, Place};
+use super::{Node, Stage, Token};
+use crate::error::refusal;
+use crate::limits::NAME_LEN_MAX;
+use crate::store::Map;
+use crate::wire::PROTOCOL_VERSION;
+use crate::wire::client::{Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, Write, response};
+use crate::wire::peer::{
+    Formation, Forward, ForwardReply, PeerFrame, RaftMessage, formation, peer_frame::Frame,
+};
+
+pub(super) fn raft_frame(message: RaftMessage) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::Raft(message)) }
+}
+
+pub(super) fn formation_frame(message: Formation) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::Formation(message)) }
+}
+
+pub(super) fn forward_frame(id: Token, timeout_ms: u32, write: Write) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::Forward(Forward { id, timeout_ms, write: Some(write) })) }
+}
+
+pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::ForwardReply(ForwardReply { id, response: Some(response) })) }
+}
+
+impl<M: Map> Node<M> {
+    /// Decides about a new connection by its first frame.
+    pub fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(refusal(
+                Code::Invalid,
+                format!("this server speaks version {PROTOCOL_VERSION} of the protocol, not {}", hello.version),
+            ));
+        }
+        let own = &self.identity.cluster_id;
+        let theirs = hello.from.as_ref().map_or(&hello.cluster_id, |from| &from.cluster_id);
+        if !theirs.is_empty() && !own.is_empty() && theirs != own {
+            return Err(refusal(
+                Code::WrongCluster,
+                format!(
+                    "this node belongs to cluster {}, not {}",
+                    super::cluster::hex(own),
+                    super::cluster::hex(theirs)
+                ),
+            ));
+        }
+        match hello.role() {
+            Role::Client => {}
+            Role::Peer => self.greet_peer(hello.from.as_ref())?,
+            Role::Unspecified => {
+                return Err(refusal(Code::Invalid, "the hello does not tell whether it is a client's or a peer's"));
+            }
+        }
+        Ok(Welcome {
+            version: PROTOCOL_VERSION,
+            node: Some(self.identity.clone()),
+            applied: self.applied_index(),
+        })
+    }
+
+    /// An identity has one holder: the one that started last. Another is a copy of its disk.
+    fn greet_peer(&mut self, from: Option<&Identity>) -> Result<(), Refusal> {
+        let valid = |from: &&Identity| from.raft_id != 0 && (1..=NAME_LEN_MAX).contains(&from.name.len());
+        let Some(from) = from.filter(valid) else {
+            return Err(refusal(Code::Invalid, "the hello of a peer lacks its identity"));
+        };
+        if from.raft_id == self.identity.raft_id {
+            let same = from.nonce == self.identity.nonce;
+            let message = match same {
+                true => "this node has reached itself: its own address is among its PEERS under another name".to_owned(),
+                false => format!(
+                    "{} holds the raft id {} of this node ({}): one of the two runs on a copy of the other's data \
+                     directory; stop it, and start it with an empty one",
+                    from.name, from.raft_id, self.identity.name
+                ),
+            };
+            if !same {
+                ::log::error!("{message}");
+            }
+            return Err(refusal(Code::Invalid, message));
+        }
+        let start = (from.starts, from.nonce);
+        let known = self.greeted.entry(from.raft_id).or_insert(start);
+        if start.0 < known.0 || start.0 == known.0 && start.1 != known.1 {
+            let message = format!(
+                "{} comes with the raft id {} and start {}, but a holder of that id with start {} was here: it runs on \
+                 an old copy of a data directory; stop it, and start it with an empty one",
+                from.name, from.raft_id, start.0, known.0
+            );
+            ::log::error!("{message}");
+            return Err(refusal(Code::Invalid, message));
+        }
+        *known = start;
+        Ok(())
+    }
+
+    pub(super) fn on_peer_up(&mut self, peer: Identity) {
+        let raft_id = peer.raft_id;
+        ::log::info!("connected to {} at {}", peer.name, peer.address);
+        if let Stage::Free(formation) = &mut self.stage {
+            let step = formation.peer_up(&peer);
+            self.links.insert(raft_id, peer);
+            return self.take_step(step);
+        }
+        self.links.insert(raft_id, peer);
+    }
+
+    pub(super) fn on_peer_down(&mut self, raft_id: u64) {
+        if let Some(peer) = self.links.remove(&raft_id) {
+            ::log::info!("lost the connection to {}", peer.name);
+        }
+        match &mut self.stage {
+            Stage::Free(formation) => formation.peer_down(raft_id),
+            Stage::Settling { .. } => {}
+            Stage::Member(replica) => replica.unreachable(raft_id),
+        }
+        self.take_back(|to| to == raft_id);
+    }
+
+    /// Takes back the writes that were forwarded to a node that `to` holds of. They may have been applied; to give them to
+    /// another leader is safe all the same, for that one knows their ids.
+    pub(super) fn take_back(&mut self, to: impl Fn(u64) -> bool) {
+        let lost = self.requests.writes_at(|place| matches!(place, Place::Forwarded { to: at } if to(at)));
+        for token in lost {
+            if let Some(request) = self.requests.get_mut(token) {
+                request.maybe_applied = true;
+            }
+            self.send_back(token);
+        }
+    }
+
+    pub(super) fn on_peer_frame(&mut self, from: Identity, frame: PeerFrame) {
+        self.counters.messages_received += 1;
+        match frame.frame {
+            Some(Frame::Formation(message)) => self.on_formation(from, message),
+            Some(frame) if from.cluster_id == self.identity.cluster_id => match frame {
+                Frame::Raft(message) => self.on_raft(from.raft_id, message),
+                Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
+                Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
+                Frame::Formation(_) => unreachable!("matched above"),
+            },
+            // Between clusters, and from nodes without one, nothing else is heard.
+            Some(_) | None => self.counters.protocol_errors += 1,
+        }
+    }
+
+    fn on_formation(&mut self, from: Identity, message: Formation) {
+        match (&mut self.stage, message.message) {
+            (Stage::Member(_), Some(formation::Message::Join(join))) => self.on_join(from.raft_id, join),
+            (Stage::Member(_), Some(formation::Message::JoinReply(reply))) if !reply.refused.is_empty() => {
+                ::log::warn!("the cluster refuses this node: {}", reply.refused);
+            }
+            (Stage::Free(_), Some(formation::Message::JoinReply(reply))) if reply.refused.is_empty() => {
+                if reply.cluster_id.len() == 16 {
+                    self.adopt(reply.cluster_id.to_vec());
+                }
+            }
+            (Stage::Free(formation), message) => {
+                let step = formation.receive(&from, Formation { message });
+                self.take_step(step);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_raft(&mut self, from: u64, message: RaftMessage) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        let ours = message.to == self.identity.raft_id && message.from == from;
+        if !ours || replica.receive(message).is_err() {
+            self.counters.protocol_errors += 1;
+        }
+    }
+
+    fn on_forward(&mut self, from: u64, forward: Forward) {
+        let origin = Origin::Peer { raft_id: from, id: forward.id };
+        let Some(write) = forward.write else { return };
+        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads());
+        let admitted = match leads {
+            true => crate::wire::validate::write(&write).and_then(|()| self.admit()),
+            false => Err(self.not_leader()),
+        };
+        match admitted {
+            Ok(()) => {
+                let deadline = self.deadline(forward.timeout_ms);
+                self.insert_write(origin, deadline, write);
+            }
+            Err(refused) => self.refuse(origin, refused),
+        }
+    }
+
+    fn on_forward_reply(&mut self, from: u64, reply: ForwardReply) {
+        let Some(response) = reply.response else { return };
+        let place = self.requests.place_mut(reply.id).copied();
+        if let Some(response::Result::Error(refused)) = &response.result {
+            // Only the one that has the write now can say that it does not take it.
+            if place != Some(Place::Forwarded { to: from }) {
+                return;
+            }
+            if matches!(refused.code(), Code::NotLeader | Code::Stopping) && !refused.maybe_applied {
+                return self.send_back(reply.id);
+            }
+            let refused = refused.clone();
+            return self.answer_refused(reply.id, refused);
+        }
+        self.answer(reply.id, response);
+    }
+
+    /// Where a member is reached, as far as is known.
+    pub(super) fn address_of(&self, raft_id: u64) -> String {
+        let known = self.store.membership().and_then(|membership| {
+            membership.members.iter().find(|member| member.raft_id == raft_id)
+        });
+        known.map(|member| member.address.clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,115 @@
+//! What a node tells of itself.
+
+use super::{Node, Stage};
+use crate::replica::Role;
+use crate::store::Map;
+use crate::wire::client::{Member, NodeRole, NodeStatus, Status};
+
+/// How often things happened since the start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages of consensus to other nodes.
+    pub messages_sent: u64,
+    /// Frames of other nodes.
+    pub messages_received: u64,
+    /// Writes that this node proposed as the leader.
+    pub proposals: u64,
+    /// Writes that this node passed on to the leader.
+    pub forwarded: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Requests answered with an error.
+    pub refused: u64,
+    /// Frames of peers that made no sense.
+    pub protocol_errors: u64,
+}
+
+impl<M: Map> Node<M> {
+    /// The node and the cluster, as this node sees them.
+    pub fn status(&self) -> Status {
+        let leader = match &self.stage {
+            Stage::Member(replica) => replica.leader(),
+            _ => None,
+        };
+        Status {
+            node: Some(self.node_status()),
+            members: self.member_statuses(),
+            leader_raft_id: leader.unwrap_or(0),
+            leader_name: leader.map(|raft_id| self.name_of(raft_id)).unwrap_or_default(),
+            unavailable: self.unavailable().unwrap_or_default(),
+        }
+    }
+
+    /// Why requests would be refused now; `None` if they would not.
+    pub fn unavailable(&self) -> Option<String> {
+        if self.stopping {
+            return Some("stopping".to_owned());
+        }
+        if let Some(waiting_for) = self.forming() {
+            return Some(format!("forming: {waiting_for}"));
+        }
+        if self.known.leader.is_none() {
+            return Some("no leader is known: a majority of the voters cannot be reached, or an election is on".to_owned());
+        }
+        self.no_space.as_ref().map(|why| format!("no space: {why}"))
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn node_status(&self) -> NodeStatus {
+        let applied = self.store.applied().index;
+        let mut status = NodeStatus {
+            identity: Some(self.identity.clone()),
+            role: NodeRole::Forming.into(),
+            applied,
+            revision: self.store.revision(),
+            keys: self.store.keys(),
+            logical_bytes: self.store.logical_bytes(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.now.monotonic.saturating_sub(self.started).as_millis() as u64,
+            ..NodeStatus::default()
+        };
+        if let Stage::Member(replica) = &self.stage {
+            status.role = node_role(replica.role()).into();
+            status.term = replica.term();
+            status.commit = replica.commit();
+            status.first_index = replica.first_index();
+            status.last_index = replica.last_index();
+        }
+        status
+    }
+
+    fn member_statuses(&self) -> Vec<Member> {
+        let Some(membership) = self.store.membership() else { return Vec::new() };
+        let conf_state = membership.conf_state.clone().unwrap_or_default();
+        let progress = match &self.stage {
+            Stage::Member(replica) => replica.progress(),
+            _ => Vec::new(),
+        };
+        let member = |info: &crate::wire::log::MemberInfo| {
+            let is_self = info.raft_id == self.identity.raft_id;
+            let matched = progress.iter().find(|node| node.raft_id == info.raft_id);
+            Member {
+                raft_id: info.raft_id,
+                name: info.name.clone(),
+                address: info.address.clone(),
+                voter: crate::replica::membership::is_voter(&conf_state, info.raft_id),
+                matched: matched.map_or(0, |node| node.matched),
+                connected: is_self || self.links.contains_key(&info.raft_id),
+            }
+        };
+        membership.members.iter().map(member).collect()
+    }
+}
+
+fn node_role(role: Role) -> NodeRole {
+    match role {
+        Role::Follower => NodeRole::Follower,
+        Role::Candidate => NodeRole::Candidate,
+        Role::Leader => NodeRole::Leader,
+        Role::Learner => NodeRole::Learner,
+    }
+}

@@ -1,0 +1,201 @@
+//! The way of a write: to the leader, into the log, and when it is committed, into the store and back.
+
+use bytes::Bytes;
+use prost::Message;
+use std::time::Duration;
+
+use super::requests::{Origin, Place, Work};
+use super::{Node, Stage, Token, peers};
+use crate::error::{Error, Result, refusal};
+use crate::limits::{APPEND_LEN_MAX, BUFFER_LEN_MAX};
+use crate::replica::{Committed, Payload, Rejected};
+use crate::store::{Map, Outcome};
+use crate::wire::client::{Code, Error as Refusal, Response, Write, op, response};
+use crate::wire::log::Command;
+
+impl<M: Map> Node<M> {
+    pub(super) fn insert_write(&mut self, origin: Origin, deadline: Duration, write: Write) {
+        let token = self.insert(origin, deadline, Work::Write { write, place: Place::AwaitsLeader });
+        self.to_dispatch.push(token);
+    }
+
+    /// Gives the writes that wait for a leader to the one that is known now, if one is and can be reached.
+    pub(super) fn dispatch_writes(&mut self) {
+        let Stage::Member(replica) = &self.stage else { return };
+        let Some(leader) = replica.leader() else { return };
+        let leads = replica.leads();
+        if !leads && !self.links.contains_key(&leader) {
+            return;
+        }
+        for token in std::mem::take(&mut self.to_dispatch) {
+            match leads {
+                true => self.await_proposal(token),
+                false => self.forward(token, leader),
+            }
+        }
+    }
+
+    fn await_proposal(&mut self, token: Token) {
+        if let Some(refused) = self.refuses_proposal(token) {
+            return self.answer_refused(token, refused);
+        }
+        if let Some(place) = self.requests.place_mut(token) {
+            *place = Place::AwaitsProposal;
+            self.to_propose.push(token);
+        }
+    }
+
+    /// What keeps the leader from proposing a write.
+    fn refuses_proposal(&self, token: Token) -> Option<Refusal> {
+        if self.store.buffer_len() > BUFFER_LEN_MAX {
+            let message = "the leader's disk does not keep up with the writes: send fewer, or retry later";
+            return Some(refusal(Code::Overloaded, message));
+        }
+        let why = self.no_space.as_ref()?;
+        let write = self.requests.write(token)?;
+        let txn = write.txn.as_ref()?;
+        let puts = txn.success.iter().chain(&txn.failure).any(|op| matches!(op.op, Some(op::Op::Put(_))));
+        puts.then(|| refusal(Code::NoSpace, format!("the leader takes no writes but deletes: {why}")))
+    }
+
+    fn forward(&mut self, token: Token, leader: u64) {
+        let Some(request) = self.requests.get_mut(token) else { return };
+        let left = request.deadline.saturating_sub(self.now.monotonic);
+        let Work::Write { write, place } = &mut request.work else { return };
+        *place = Place::Forwarded { to: leader };
+        let timeout_ms = left.as_millis().max(1) as u32;
+        self.counters.forwarded += 1;
+        self.effects.frames.push((leader, peers::forward_frame(token, timeout_ms, write.clone())));
+    }
+
+    /// Proposes all writes that gathered in this turn.
+    pub(super) fn propose_writes(&mut self) -> Result<()> {
+        let mut tokens = std::mem::take(&mut self.to_propose).into_iter().peekable();
+        while tokens.peek().is_some() {
+            let mut batch = Vec::new();
+            let mut commands: Vec<Bytes> = Vec::new();
+            let mut len = 0;
+            while len < APPEND_LEN_MAX
+                && let Some(token) = tokens.next()
+            {
+                let Some(write) = self.requests.write(token) else { continue };
+                let command = Command { time_ms: self.now.wall_ms, write: Some(write.clone()) };
+                let command = Bytes::from(command.encode_to_vec());
+                len += command.len();
+                commands.push(command);
+                batch.push(token);
+            }
+            self.propose(&batch, &commands)?;
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, batch: &[Token], commands: &[Bytes]) -> Result<()> {
+        let Stage::Member(replica) = &mut self.stage else { return Ok(()) };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match replica.propose(commands) {
+            Ok((term, first)) => {
+                self.counters.proposals += batch.len() as u64;
+                for (token, index) in batch.iter().zip(first..) {
+                    self.requests.proposed(*token, index, term);
+                }
+            }
+            Err(Rejected::NotLeader) => batch.iter().for_each(|token| self.send_back(*token)),
+            Err(Rejected::Overloaded) => {
+                for token in batch {
+                    let message = "too many bytes wait to be committed: send fewer at once, or retry later";
+                    self.answer_refused(*token, refusal(Code::Overloaded, message));
+                }
+            }
+        }
+        // Larger than one batch of the log must not gather.
+        self.drain()
+    }
+
+    /// A write that was not accepted, or whose entry was replaced, waits for the next leader; one that was forwarded to this
+    /// node goes back to where it came from.
+    pub(super) fn send_back(&mut self, token: Token) {
+        match self.requests.get(token).map(|request| request.origin) {
+            Some(Origin::Peer { .. }) => {
+                let refused = self.not_leader();
+                self.answer_refused(token, refused);
+            }
+            Some(Origin::Client { .. }) => {
+                if let Some(place) = self.requests.place_mut(token) {
+                    *place = Place::AwaitsLeader;
+                    self.to_dispatch.push(token);
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn not_leader(&self) -> Refusal {
+        let leader = match &self.stage {
+            Stage::Member(replica) => replica.leader().filter(|_| !replica.leads()),
+            _ => None,
+        };
+        Refusal {
+            leader_address: leader.map(|raft_id| self.address_of(raft_id)).unwrap_or_default(),
+            ..refusal(Code::NotLeader, "this node does not lead: ask the leader, or another node")
+        }
+    }
+
+    /// Applies what is committed, as far as the store has room. Tells whether anything was applied.
+    pub(super) fn apply_committed(&mut self) -> Result<bool> {
+        let mut last = None;
+        while self.store.buffer_len() <= BUFFER_LEN_MAX
+            && let Some(entry) = self.to_apply.pop_front()
+        {
+            last = Some(entry.index);
+            self.apply(entry)?;
+        }
+        if let (Some(index), Stage::Member(replica)) = (last, &mut self.stage) {
+            replica.applied(index);
+        }
+        Ok(last.is_some())
+    }
+
+    fn apply(&mut self, entry: Committed) -> Result<()> {
+        let Committed { index, term, payload } = entry;
+        let outcome = match payload {
+            Payload::Blank => {
+                self.store.apply_blank(index, term);
+                None
+            }
+            Payload::ConfChange(change) => {
+                self.apply_conf_change(index, term, &change);
+                None
+            }
+            Payload::Command(command) => {
+                let command = Command::decode(command).map_err(|e| {
+                    Error::Store(format!("entry {index} was written by a version that this one cannot read: {e}"))
+                })?;
+                Some(self.store.apply(index, term, &command)?)
+            }
+        };
+        let (done, lost) = self.requests.applied(index, term);
+        if let (Some(token), Some(outcome)) = (done, outcome) {
+            self.answer_outcome(token, outcome);
+        }
+        lost.into_iter().for_each(|token| self.send_back(token));
+        Ok(())
+    }
+
+    fn answer_outcome(&mut self, token: Token, outcome: Outcome) {
+        match outcome {
+            Outcome::Done { revision, result } => {
+                let response = self.response(response::Result::Txn(result));
+                self.answer(token, Response { revision, ..response });
+            }
+            Outcome::Refused(refused) => {
+                // The state machine's word is final, whatever became of earlier attempts.
+                if let Some(request) = self.requests.take(token) {
+                    self.refuse(request.origin, refused);
+                }
+            }
+        }
+    }
+}

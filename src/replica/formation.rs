@@ -1,0 +1,290 @@
+//! How a first cluster comes about without anybody ordering it, and never a second one.
+//!
+//! A cluster is formed by a node that holds promises of a majority of EXPECT nodes, itself included: to form nothing,
+//! and to promise nobody else. Two majorities of the same EXPECT share a node, so two nodes never form.
+//!
+//! Invariants:
+//! - A promise is durable before it is granted, and exclusive. A candidate's first promise is the one to itself.
+//! - A promise ends in three ways only: the node becomes a member; the candidate says that the attempt is void; the
+//!   candidate, started anew without a cluster, has lost the attempt. It does not end by time.
+//! - A candidate counts only what was granted to its current attempt, and voids the attempt before it gives its own
+//!   promise to another.
+//! - A peer that does not answer, or whose name does not resolve, is never counted as "not there".
+//!
+//! The candidate is the lowest name among the free nodes that answer and may form. A node that finds a member of a
+//! cluster asks to join instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::wire::client::Identity;
+use crate::wire::log::{MemberInfo, Promise, Standing};
+use crate::wire::peer::{
+    Formation as Message, Hail, JoinReply, JoinRequest, PromiseReply, PromiseRequest, formation::Message as Kind,
+};
+
+/// What a free node sends and does. Nothing of it may happen before [`Step::persist`], if set, is durable.
+#[derive(Debug, Default, PartialEq)]
+pub struct Step {
+    /// Must be durable before anything else of this step happens.
+    pub persist: Option<Standing>,
+    /// Messages, by the raft id of the receiver.
+    pub messages: Vec<(u64, Message)>,
+    /// Form a cluster now.
+    pub form: bool,
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: String,
+    /// Member of a cluster: asked to let us join.
+    member: bool,
+    may_form: bool,
+    /// Hailed us on this connection: only then what we know of it is current.
+    hailed: bool,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    number: u64,
+    granted: BTreeSet<u64>,
+}
+
+/// A node that belongs to no cluster.
+#[derive(Debug)]
+pub struct Formation {
+    identity: Identity,
+    expect: usize,
+    may_form: bool,
+    promise: Option<Promise>,
+    /// The attempt in progress; there is one only while the promise is to ourselves.
+    attempt: Option<Attempt>,
+    /// Attempts up to this one are void.
+    void_attempts: u64,
+    peers: BTreeMap<u64, Peer>,
+    refused: Option<String>,
+}
+
+impl Formation {
+    /// A free node as it starts, with the promise that it finds on its disk. A promise to itself is void then: the
+    /// attempt was lost with the process.
+    pub fn new(identity: Identity, expect: u32, may_form: bool, promise: Option<Promise>) -> Formation {
+        let promise = promise.filter(|promise| promise.raft_id != identity.raft_id);
+        Formation {
+            identity,
+            expect: expect as usize,
+            may_form,
+            promise,
+            attempt: None,
+            void_attempts: 0,
+            peers: BTreeMap::new(),
+            refused: None,
+        }
+    }
+
+    /// A connection to a peer is up.
+    pub fn peer_up(&mut self, peer: &Identity) -> Step {
+        let known = Peer {
+            name: peer.name.clone(),
+            member: !peer.cluster_id.is_empty(),
+            may_form: false,
+            hailed: false,
+        };
+        self.peers.insert(peer.raft_id, known);
+        Step { messages: vec![(peer.raft_id, self.hail())], ..Step::default() }
+    }
+
+    /// The connection to a peer is gone. What it granted stands: its disk has it.
+    pub fn peer_down(&mut self, raft_id: u64) {
+        self.peers.remove(&raft_id);
+    }
+
+    /// To be called now and then: hails the peers, asks members to join, begins or gives up an attempt.
+    pub fn tick(&mut self) -> Step {
+        let mut step = Step::default();
+        self.decide(&mut step);
+        let hail = self.hail();
+        for (raft_id, peer) in &self.peers {
+            let message = if peer.member { self.join_request() } else { hail.clone() };
+            step.messages.push((*raft_id, message));
+        }
+        step
+    }
+
+    /// A message of a peer: `starts` and the raft id are those of its connection.
+    pub fn receive(&mut self, from: &Identity, message: Message) -> Step {
+        let mut step = Step::default();
+        match message.message {
+            Some(Kind::Hail(hail)) => self.on_hail(from, hail, &mut step),
+            Some(Kind::Request(request)) => self.on_request(from, request, &mut step),
+            Some(Kind::Reply(reply)) => self.on_reply(from, reply, &mut step),
+            // A join reply that grants is the end of this room: see the caller.
+            Some(Kind::JoinReply(JoinReply { refused, .. })) => self.refused = Some(refused),
+            Some(Kind::Join(_)) | None => {}
+        }
+        step
+    }
+
+    /// For whom or what the node waits, for the log and for clients.
+    pub fn waiting_for(&self) -> String {
+        if let Some(refused) = self.refused.as_ref().filter(|refused| !refused.is_empty()) {
+            return format!("the cluster refuses this node: {refused}");
+        }
+        let answering: Vec<&str> = self.peers.values().map(|peer| peer.name.as_str()).collect();
+        let answering = if answering.is_empty() { "none".to_owned() } else { answering.join(", ") };
+        if self.peers.values().any(|peer| peer.member) {
+            return format!("asked to join the cluster of {answering}, and wait to be added");
+        }
+        match &self.promise {
+            Some(promise) if promise.raft_id != self.identity.raft_id => format!(
+                "promised to {} (raft id {}), which is to form the cluster; peers that answer: {answering}",
+                promise.name, promise.raft_id
+            ),
+            _ => format!(
+                "a first cluster of {} needs {} nodes that answer; there are this one and: {answering}",
+                self.expect,
+                self.majority()
+            ),
+        }
+    }
+
+    /// The node as the cluster will know it.
+    pub fn member_info(&self) -> MemberInfo {
+        MemberInfo {
+            raft_id: self.identity.raft_id,
+            name: self.identity.name.clone(),
+            address: self.identity.address.clone(),
+        }
+    }
+
+    fn majority(&self) -> usize {
+        self.expect / 2 + 1
+    }
+
+    fn decide(&mut self, step: &mut Step) {
+        if self.peers.values().any(|peer| peer.member) {
+            return self.give_up(step);
+        }
+        let free = self.peers.values().filter(|peer| peer.hailed);
+        let answering = 1 + free.clone().count();
+        let lower = free.filter(|peer| peer.may_form).any(|peer| peer.name < self.identity.name);
+        if !self.may_form || lower {
+            return self.give_up(step);
+        }
+        if self.promise.as_ref().is_some_and(|promise| promise.raft_id != self.identity.raft_id) {
+            return;
+        }
+        if answering >= self.majority() {
+            self.campaign(step);
+        }
+    }
+
+    /// Begins an attempt, or goes on with the one in progress by asking those who have not granted.
+    fn campaign(&mut self, step: &mut Step) {
+        if self.attempt.is_none() {
+            self.attempt =
+                Some(Attempt { number: self.void_attempts + 1, granted: BTreeSet::new() });
+            self.promise = Some(self.candidacy());
+            step.persist = Some(self.standing());
+        }
+        let candidate = self.candidacy();
+        let attempt = self.attempt.as_ref().expect("one was begun above, if there was none");
+        for (raft_id, peer) in &self.peers {
+            if peer.hailed && !attempt.granted.contains(raft_id) {
+                let request = PromiseRequest { candidate: Some(candidate.clone()) };
+                step.messages.push((*raft_id, message(Kind::Request(request))));
+            }
+        }
+        self.form_if_granted(step);
+    }
+
+    fn form_if_granted(&mut self, step: &mut Step) {
+        let granted = self.attempt.as_ref().map_or(0, |attempt| 1 + attempt.granted.len());
+        step.form = granted >= self.majority();
+    }
+
+    /// Voids the attempt in progress and takes the own promise back.
+    fn give_up(&mut self, step: &mut Step) {
+        let Some(attempt) = self.attempt.take() else { return };
+        self.void_attempts = attempt.number;
+        self.promise = None;
+        step.persist = Some(self.standing());
+    }
+
+    fn on_hail(&mut self, from: &Identity, hail: Hail, step: &mut Step) {
+        let Some(peer) = self.peers.get_mut(&from.raft_id) else { return };
+        peer.hailed = true;
+        peer.may_form = hail.may_form;
+        let void = self.promise.as_ref().is_some_and(|promise| {
+            promise.raft_id == from.raft_id
+                && (promise.starts < from.starts
+                    || promise.starts == from.starts && promise.attempt <= hail.void_attempts)
+        });
+        if void {
+            self.promise = None;
+            step.persist = Some(self.standing());
+        }
+    }
+
+    fn on_request(&mut self, from: &Identity, request: PromiseRequest, step: &mut Step) {
+        let Some(candidate) = request.candidate else { return };
+        // Only for itself, and only as the process that it is now.
+        if candidate.raft_id != from.raft_id || candidate.starts != from.starts {
+            return;
+        }
+        if candidate.name < self.identity.name {
+            self.give_up(step);
+        }
+        let granted = match &self.promise {
+            None => true,
+            Some(held) => {
+                held.raft_id == candidate.raft_id
+                    && (held.starts, held.attempt) <= (candidate.starts, candidate.attempt)
+            }
+        };
+        let attempt = candidate.attempt;
+        let held_by = self.promise.clone().filter(|_| !granted);
+        if granted && self.promise.as_ref() != Some(&candidate) {
+            self.promise = Some(candidate);
+            step.persist = Some(self.standing());
+        }
+        let reply = PromiseReply { attempt, granted, held_by };
+        step.messages.push((from.raft_id, message(Kind::Reply(reply))));
+    }
+
+    fn on_reply(&mut self, from: &Identity, reply: PromiseReply, step: &mut Step) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if reply.granted && reply.attempt == attempt.number {
+            attempt.granted.insert(from.raft_id);
+            self.form_if_granted(step);
+        }
+    }
+
+    fn candidacy(&self) -> Promise {
+        Promise {
+            raft_id: self.identity.raft_id,
+            name: self.identity.name.clone(),
+            starts: self.identity.starts,
+            attempt: self.attempt.as_ref().map_or(0, |attempt| attempt.number),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing { promise: self.promise.clone(), ..Standing::default() }
+    }
+
+    fn hail(&self) -> Message {
+        message(Kind::Hail(Hail {
+            may_form: self.may_form,
+            promised: self.promise.clone(),
+            void_attempts: self.void_attempts,
+        }))
+    }
+
+    fn join_request(&self) -> Message {
+        message(Kind::Join(JoinRequest { member: Some(self.member_info()), forwarded: false }))
+    }
+}
+
+fn message(kind: Kind) -> Message {
+    Message { message: Some(kind) }
+}

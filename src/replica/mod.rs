@@ -1,0 +1,540 @@
+//! Consensus: raft-rs, and what has to be right around it. Pure: time, randomness, messages and the news from the disk
+//! come in as arguments, effects go out as values.
+//!
+//! # Place in the flow
+//!
+//! The [node] feeds a [`Replica`] (ticks, proposals, reads, messages, "persisted") and then calls
+//! [`Replica::drain`], which gives what is to be done: messages to send now, a record to make durable, entries that are
+//! committed, reads that are confirmed, and changes of role.
+//!
+//! # Invariants
+//!
+//! - **What is not durable is not told.** A follower's messages that speak for its log wait until every record before
+//!   them is [persisted](Replica::persisted). A leader's appends leave at once, beside its own write; its own log counts
+//!   toward the quorum only when it is persisted.
+//! - **No message overtakes a term or a vote.** From a change of term or vote until that is durable, *all* messages wait,
+//!   a leader's too: a sole voter with learners wins within one step, and raft-rs would send appends of a term whose
+//!   vote is not on disk.
+//! - **Election timeouts are ours**, drawn from a seeded generator: raft-rs would draw from the thread's.
+//! - A context of ReadIndex is never used twice ([`Confirmed`]).
+//! - Between raft-rs's `ready` and `advance_append_async` nothing else is called on it.
+
+#![forbid(unsafe_code)]
+
+mod border;
+mod entries;
+pub mod formation;
+pub mod membership;
+mod reads;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{Config, RawNode, StateRole};
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::wire::log::{self as wire, ConfChange, Membership, Record};
+use crate::wire::peer::RaftMessage;
+
+pub use border::Malformed;
+pub use membership::Progress;
+pub use reads::{Confirmed, ReadToken};
+
+use entries::Entries;
+use reads::Reads;
+
+/// Ticks of raft per TICK_MS: election timeouts are spread over ten times as many values, so that they rarely tie.
+pub const FINE_TICKS: u32 = 10;
+
+/// What does not change while a replica runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The identity.
+    pub raft_id: u64,
+    /// A random number of this start, for the contexts of reads.
+    pub nonce: u64,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+    /// ELECTION, in ticks of TICK_MS.
+    pub election_ticks: u32,
+    /// HEARTBEAT, in ticks of TICK_MS.
+    pub heartbeat_ticks: u32,
+    /// TICK_MS.
+    pub tick: Duration,
+}
+
+impl Settings {
+    /// E: how long a follower waits for a leader, at least.
+    pub fn election_timeout(&self) -> Duration {
+        self.tick * self.election_ticks
+    }
+}
+
+/// What recovery read back, from the log and the state machine.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// All retained entries, contiguous.
+    pub entries: Vec<wire::Entry>,
+    /// Of the log.
+    pub hard_state: wire::HardState,
+    /// Of the state machine: the index up to which it is applied, durably.
+    pub applied: u64,
+    /// Of the state machine, as of `applied`.
+    pub membership: Option<Membership>,
+}
+
+/// What a node is to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Receives the log and does not vote.
+    Learner,
+}
+
+/// What the node is to do.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// To be sent now, in order.
+    pub messages: Vec<RaftMessage>,
+    /// To be made durable, in order; [`Replica::persisted`] is then called with the number.
+    pub persist: Vec<(u64, Record)>,
+    /// To be applied now, in order.
+    pub committed: Vec<Committed>,
+    /// Reads that may be served as soon as their index is applied.
+    pub confirmed: Vec<Confirmed>,
+}
+
+/// A committed entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// Nothing: a leader began its term with it.
+    Blank,
+    /// An encoded [`wire::Command`].
+    Command(Bytes),
+    /// A change of the membership; to be given to [`Replica::apply_conf_change`].
+    ConfChange(ConfChange),
+}
+
+/// Why a proposal was not accepted. It is then not in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// This replica does not lead, or is handing over.
+    NotLeader,
+    /// Too many bytes are proposed and not committed.
+    Overloaded,
+}
+
+/// A member of a cluster. See the [module](self).
+pub struct Replica {
+    raw: RawNode<Entries>,
+    settings: Settings,
+    rng: fastrand::Rng,
+    /// The term and the state for which the election timeout was drawn, and the timeout.
+    drawn_for: (u64, StateRole),
+    election_timeout_ticks: usize,
+    reads: Reads,
+    /// The term and the leader that the rounds in flight were asked of.
+    reads_asked_of: (u64, u64),
+    /// The number of the last record that was given out, and of the last that is durable.
+    last_record: u64,
+    persisted: u64,
+    /// The last record that changed term or vote: until it is durable, nothing is sent.
+    vote_record: u64,
+    /// Messages that wait until a record is durable, in order.
+    held: VecDeque<(u64, Message)>,
+    /// Bytes of entries that came since the last drain.
+    undrained_len: usize,
+    /// Term and vote of the last record.
+    recorded_vote: (u64, u64),
+}
+
+impl Replica {
+    /// A replica as it starts.
+    ///
+    /// # Errors
+    /// If the log and the state machine do not fit together.
+    pub fn new(settings: Settings, recovered: Recovered) -> Result<Replica> {
+        let Recovered { entries, mut hard_state, applied, membership } = recovered;
+        let last_index = entries.last().map_or(0, |entry| entry.index);
+        if applied > last_index {
+            return Err(Error::Store(format!(
+                "the state machine has applied index {applied}, but the log ends at {last_index}: part of the log is \
+                 missing. Move the data directory away and start with an empty one, to join again"
+            )));
+        }
+        hard_state.commit = hard_state.commit.max(applied);
+        let config = Config {
+            id: settings.raft_id,
+            election_tick: (settings.election_ticks * FINE_TICKS) as usize,
+            heartbeat_tick: (settings.heartbeat_ticks * FINE_TICKS) as usize,
+            applied,
+            max_size_per_msg: limits::APPEND_LEN_MAX as u64,
+            max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: limits::UNCOMMITTED_LEN_MAX as u64,
+            max_committed_size_per_ready: limits::COMMITTED_LEN_PER_READY_MAX as u64,
+            ..Config::default()
+        };
+        let conf_state = membership.and_then(|membership| membership.conf_state).unwrap_or_default();
+        let entries: std::result::Result<Vec<_>, _> =
+            entries.into_iter().map(border::entry_from_wire).collect();
+        let entries = entries.map_err(|Malformed(what)| {
+            Error::Store(format!("the log holds {what}: it was written by another version"))
+        })?;
+        let tail = Entries::new(
+            border::hard_state_from_wire(&hard_state),
+            border::conf_state_from_wire(&conf_state),
+            entries,
+        );
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&config, tail, &logger)
+            .map_err(|e| Error::Store(format!("raft does not start: {e}")))?;
+        let mut replica = Replica {
+            raw,
+            rng: fastrand::Rng::with_seed(settings.seed),
+            drawn_for: (u64::MAX, StateRole::Follower),
+            election_timeout_ticks: 0,
+            reads: Reads::new(settings.raft_id, settings.nonce),
+            settings,
+            last_record: 0,
+            persisted: 0,
+            vote_record: 0,
+            held: VecDeque::new(),
+            undrained_len: 0,
+            reads_asked_of: (0, 0),
+            recorded_vote: (hard_state.term, hard_state.vote),
+        };
+        replica.own_election_timeout();
+        Ok(replica)
+    }
+
+    // ---- What comes in. ----
+
+    /// One fine tick has passed: TICK_MS / [`FINE_TICKS`].
+    pub fn tick(&mut self) {
+        // A sole voter wins within the step that begins its election, and must have its log on disk by then.
+        if self.leads() || self.persisted == self.last_record || !self.raw.raft.prs().is_singleton() {
+            self.raw.tick();
+            self.own_election_timeout();
+        }
+    }
+
+    /// Asks for votes now. A sole voter does so at its start.
+    pub fn campaign(&mut self) {
+        // Ok or not, the outcome shows in the role.
+        let _ = self.raw.campaign();
+        self.own_election_timeout();
+    }
+
+    /// A message came from a member of the cluster.
+    pub fn receive(&mut self, message: RaftMessage) -> std::result::Result<(), Malformed> {
+        self.undrained_len += message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+        let message = border::message_from_wire(message)?;
+        // raft-rs refuses what is not for it (a stranger's answer, say): such a message is simply lost.
+        let _ = self.raw.step(message);
+        self.own_election_timeout();
+        Ok(())
+    }
+
+    /// Proposes encoded commands, all or none, in order. Gives the term and the index of the first.
+    pub fn propose(&mut self, commands: &[Bytes]) -> std::result::Result<(u64, u64), Rejected> {
+        let entries = commands.iter().cloned().map(border::normal_entry).collect();
+        self.undrained_len += commands.iter().map(Bytes::len).sum::<usize>();
+        self.append(entries)
+    }
+
+    /// Proposes a change of the membership. While another is under way, raft-rs makes a blank entry of it.
+    pub fn propose_conf_change(&mut self, change: &ConfChange) -> std::result::Result<(), Rejected> {
+        let entry = border::conf_change_entry(change.encode_to_vec().into())
+            .map_err(|_| Rejected::NotLeader)?;
+        self.append(vec![entry]).map(|_| ())
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> std::result::Result<(u64, u64), Rejected> {
+        if !self.leads() || self.is_handing_over() {
+            return Err(Rejected::NotLeader);
+        }
+        let first = self.raw.raft.raft_log.last_index() + 1;
+        let count = entries.len() as u64;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.settings.raft_id;
+        message.set_entries(entries.into());
+        self.raw.raft.step(message).map_err(|_| Rejected::Overloaded)?;
+        // That raft-rs says Ok is no proof that the entries are in the log: look.
+        assert_eq!(self.raw.raft.raft_log.last_index(), first + count - 1, "a proposal went astray");
+        Ok((self.raw.raft.term, first))
+    }
+
+    /// A read joins the next round of ReadIndex.
+    pub fn read(&mut self, token: ReadToken) {
+        self.reads.join(token);
+    }
+
+    /// Asks anew for rounds begun at or before `begun`: their request or answer may be lost.
+    pub fn retry_reads(&mut self, begun: Duration) {
+        self.reads.retry(begun);
+    }
+
+    /// The record of that number, and all before it, are durable.
+    pub fn persisted(&mut self, number: u64) {
+        assert!(number > self.persisted && number <= self.last_record, "record {number} out of order");
+        self.persisted = number;
+        self.raw.on_persist_ready(number);
+        self.own_election_timeout();
+    }
+
+    /// Messages to that member are lost: its connection is down, or is not taking them.
+    pub fn unreachable(&mut self, raft_id: u64) {
+        self.raw.report_unreachable(raft_id);
+    }
+
+    /// A committed change of the membership is applied: gives the new membership.
+    pub fn apply_conf_change(&mut self, before: Option<&Membership>, change: &ConfChange) -> Membership {
+        let conf_state = self
+            .raw
+            .apply_conf_change(&border::conf_change_to_raft(change))
+            .expect("a change is checked before it is proposed, and the same on all replicas");
+        membership::apply(before, change, border::conf_state_to_wire(&conf_state))
+    }
+
+    /// Everything up to `index` is applied.
+    pub fn applied(&mut self, index: u64) {
+        self.raw.advance_apply_to(index);
+    }
+
+    /// Begins to hand leadership over to the voter whose log is furthest, among those that `reachable` admits. False if
+    /// this replica does not lead, or there is nobody.
+    pub fn hand_over(&mut self, reachable: impl Fn(u64) -> bool) -> bool {
+        let voters = self.raw.raft.prs().conf().voters();
+        let best = self
+            .progress()
+            .into_iter()
+            .filter(|node| node.raft_id != self.settings.raft_id)
+            .filter(|node| voters.contains(node.raft_id) && reachable(node.raft_id))
+            .max_by_key(|node| (node.matched, node.raft_id));
+        if let Some(best) = &best {
+            self.raw.transfer_leader(best.raft_id);
+        }
+        best.is_some()
+    }
+
+    // ---- What goes out. ----
+
+    /// Bytes of entries that wait for a drain. The node drains before they exceed what one batch of the log holds.
+    pub fn undrained_len(&self) -> usize {
+        self.undrained_len
+    }
+
+    /// Moves everything that is to be done into `out`.
+    pub fn drain(&mut self, now: Duration, out: &mut Outputs) {
+        self.undrained_len = 0;
+        self.begin_reads(now);
+        while self.raw.has_ready() {
+            self.drain_one(out);
+        }
+        self.release_held(out);
+    }
+
+    fn drain_one(&mut self, out: &mut Outputs) {
+        let mut ready = self.raw.ready();
+        let number = ready.number();
+        // A commit index alone is not worth a write: it travels with the next record.
+        if ready.must_sync() {
+            let record = self.record(ready.take_entries());
+            out.persist.push((number, record));
+            self.last_record = number;
+            let hard_state = self.raw.raft.hard_state();
+            if self.recorded_vote != (hard_state.term, hard_state.vote) {
+                self.recorded_vote = (hard_state.term, hard_state.vote);
+                self.vote_record = number;
+            }
+        }
+        for message in ready.take_messages() {
+            // A leader's: beside its own write.
+            let waits_for = if self.vote_record > self.persisted { self.vote_record } else { 0 };
+            self.held.push_back((waits_for, message));
+        }
+        for message in ready.take_persisted_messages() {
+            let waits_for = match message.msg_type {
+                _ if self.vote_record > self.persisted => self.last_record,
+                // These speak for no entry of this log.
+                MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex => 0,
+                _ => self.last_record,
+            };
+            self.held.push_back((waits_for, message));
+        }
+        out.confirmed.extend(ready.take_read_states().into_iter().filter_map(|state| {
+            self.reads.confirm(&state.request_ctx, state.index)
+        }));
+        out.committed.extend(ready.take_committed_entries().into_iter().map(committed));
+        self.raw.advance_append_async(ready);
+        if self.persisted == self.last_record {
+            // Nothing is in flight, so there is nothing that this one waits for.
+            self.raw.on_persist_ready(number);
+        }
+    }
+
+    fn release_held(&mut self, out: &mut Outputs) {
+        let mut waiting = VecDeque::new();
+        for (waits_for, message) in self.held.drain(..) {
+            if waits_for <= self.persisted {
+                out.messages.push(border::message_to_wire(message));
+            } else {
+                waiting.push_back((waits_for, message));
+            }
+        }
+        self.held = waiting;
+    }
+
+    fn record(&mut self, entries: Vec<Entry>) -> Record {
+        self.raw.mut_store().append(entries.clone());
+        Record {
+            entries: entries.into_iter().map(border::entry_to_wire).collect(),
+            hard_state: Some(border::hard_state_to_wire(&self.raw.raft.hard_state())),
+            standing: None,
+        }
+    }
+
+    fn begin_reads(&mut self, now: Duration) {
+        let asked_of = (self.term(), self.leader().unwrap_or(0));
+        if asked_of != self.reads_asked_of {
+            // Whoever was asked may be gone, or have forgotten.
+            self.reads_asked_of = asked_of;
+            self.reads.retry(now);
+        }
+        // raft-rs drops a request silently where there is no leader, and on a leader that has not committed in its term.
+        let askable = match self.role() {
+            Role::Leader => self.raw.raft.commit_to_current_term(),
+            _ => self.leader().is_some(),
+        };
+        if askable && let Some(context) = self.reads.begin(now) {
+            self.raw.read_index(context.to_vec());
+        }
+    }
+
+    /// Replaces the election timeout that raft-rs drew from the thread's generator by one of ours. raft-rs draws with every
+    /// change of term or state.
+    fn own_election_timeout(&mut self) {
+        let drawn_for = (self.raw.raft.term, self.raw.raft.state);
+        if self.drawn_for != drawn_for {
+            self.drawn_for = drawn_for;
+            let least = self.raw.raft.election_timeout();
+            self.election_timeout_ticks = self.rng.usize(least..2 * least);
+            self.raw.raft.set_randomized_election_timeout(self.election_timeout_ticks);
+        }
+        assert_eq!(
+            self.raw.raft.randomized_election_timeout(),
+            self.election_timeout_ticks,
+            "raft-rs drew an election timeout at another occasion than a change of term or state"
+        );
+    }
+
+    // ---- What it is. ----
+
+    /// What this replica is to the others.
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Follower if self.raw.raft.promotable() => Role::Follower,
+            StateRole::Follower => Role::Learner,
+        }
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Whether this replica leads and is handing leadership over: it accepts no proposals meanwhile.
+    pub fn is_handing_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// The raft id of the leader, if one is known.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.raw.raft.leader_id).filter(|raft_id| *raft_id != raft::INVALID_ID)
+    }
+
+    /// The term.
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// The commit index, as far as this replica knows it.
+    pub fn commit(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Index of the first entry that is kept.
+    pub fn first_index(&self) -> u64 {
+        self.raw.store().first_index()
+    }
+
+    /// Index of the last entry.
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// Whether this replica votes alone.
+    pub fn is_sole_voter(&self) -> bool {
+        self.raw.raft.promotable() && self.raw.raft.prs().is_singleton()
+    }
+
+    /// Whether a change of the membership may be proposed: none is under way.
+    pub fn may_change_membership(&self) -> bool {
+        self.leads() && !self.raw.raft.has_pending_conf() && self.raw.raft.commit_to_current_term()
+    }
+
+    /// The members as the leader sees them, itself included; empty elsewhere.
+    pub fn progress(&self) -> Vec<Progress> {
+        if !self.leads() {
+            return Vec::new();
+        }
+        let members = self.raw.raft.prs().iter();
+        members.map(|(raft_id, progress)| Progress { raft_id: *raft_id, matched: progress.matched }).collect()
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+fn committed(mut entry: Entry) -> Committed {
+    let (index, term) = (entry.index, entry.term);
+    let payload = match entry.entry_type {
+        EntryType::EntryNormal if entry.data.is_empty() => Payload::Blank,
+        EntryType::EntryNormal => Payload::Command(entry.take_data()),
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            let change = ConfChange::decode(entry.take_context())
+                .expect("the border decoded it when the entry came, or encoded it");
+            Payload::ConfChange(change)
+        }
+    };
+    Committed { index, term, payload }
+}

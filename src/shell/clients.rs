@@ -1,0 +1,177 @@
+//! Connections that others open: clients' and peers', told apart by their first frame.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use glommio::net::{TcpListener, TcpStream};
+use glommio::timer::Timer;
+
+use super::pump::{Event, Outbox, Pump};
+use super::reactor::Reactor;
+use crate::error::refusal;
+use crate::limits::{
+    CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT, REQUESTS_PER_CLIENT_MAX,
+};
+use crate::node::{ConnectionId, Input};
+use crate::wire::client::{
+    ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame, server_frame,
+};
+use crate::wire::frame::{Decoder, FrameError};
+use crate::wire::peer::PeerFrame;
+
+/// A connection that was accepted.
+pub(super) struct Client {
+    outbox: Outbox,
+    since: Instant,
+    greeted: Cell<bool>,
+    /// Requests that are not answered yet.
+    in_flight: Cell<usize>,
+}
+
+impl Client {
+    /// Sends the answer to a request.
+    pub fn reply(&self, frame: &ServerFrame) {
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.outbox.send(frame);
+    }
+
+    pub fn unsent_len(&self) -> usize {
+        self.outbox.unsent_len()
+    }
+
+    fn refuse(&self, refused: Refusal) {
+        self.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Error(refused)) });
+        self.outbox.close();
+    }
+
+    /// Whether more may be taken from it: it takes its answers, and has not too many under way.
+    fn may_ask(&self) -> bool {
+        self.in_flight.get() < REQUESTS_PER_CLIENT_MAX && self.outbox.unsent_len() < CLIENT_UNSENT_MAX
+    }
+
+    /// Whether it is to be ended: it says nothing, or takes nothing.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let mute = !self.greeted.get() && now >= self.since + HELLO_TIMEOUT;
+        mute || self.outbox.stalled_since().is_some_and(|since| now >= since + CLIENT_STALL_MAX)
+    }
+}
+
+/// Accepts connections for ever.
+pub(super) async fn accept(reactor: Rc<Reactor>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => admit(&reactor, stream),
+            Err(e) => {
+                // Out of descriptors, most likely: connections that end will free some.
+                log::warn!("cannot accept a connection: {e}");
+                Timer::new(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
+    let connection = reactor.next_connection();
+    let client = Rc::new(Client {
+        outbox: Outbox::default(),
+        since: Instant::now(),
+        greeted: Cell::new(false),
+        in_flight: Cell::new(0),
+    });
+    if reactor.clients.borrow().len() >= CLIENTS_MAX {
+        client.refuse(refusal(Code::Overloaded, format!("this node has {CLIENTS_MAX} connections: retry later")));
+    }
+    reactor.clients.borrow_mut().insert(connection, client.clone());
+    let reactor = reactor.clone();
+    glommio::spawn_local(async move {
+        serve(&reactor, connection, &client, stream).await;
+        reactor.clients.borrow_mut().remove(&connection);
+    })
+    .detach();
+}
+
+/// Ends connections that say nothing or take nothing, once a second.
+pub(super) async fn sweep(reactor: Rc<Reactor>) {
+    loop {
+        Timer::new(Duration::from_secs(1)).await;
+        let now = Instant::now();
+        for client in reactor.clients.borrow().values() {
+            if client.is_overdue(now) {
+                client.outbox.kill();
+            }
+        }
+    }
+}
+
+/// What the frames of a connection are.
+enum Speaker {
+    Unknown,
+    Client,
+    Peer(Identity),
+}
+
+async fn serve(reactor: &Reactor, connection: ConnectionId, client: &Rc<Client>, stream: TcpStream) {
+    let mut decoder = Decoder::default();
+    let mut pump = Pump::new(stream, client.clone());
+    let mut speaker = Speaker::Unknown;
+    loop {
+        if let Err(refused) = take_frames(reactor, connection, client, &mut decoder, &mut speaker) {
+            reactor.protocol_errors.set(reactor.protocol_errors.get() + 1);
+            client.refuse(refused);
+        }
+        let read = client.may_ask() && !client.outbox.is_closing();
+        if pump.next(read, |bytes| decoder.feed(bytes)).await == Event::Closed {
+            return;
+        }
+    }
+}
+
+/// Takes what the decoder has, as far as the connection may ask.
+fn take_frames(
+    reactor: &Reactor,
+    connection: ConnectionId,
+    client: &Client,
+    decoder: &mut Decoder,
+    speaker: &mut Speaker,
+) -> Result<(), Refusal> {
+    while client.may_ask() && !client.outbox.is_closing() {
+        if let Speaker::Peer(from) = speaker {
+            let Some(frame) = decoder.next::<PeerFrame>().map_err(protocol_error)? else { return Ok(()) };
+            reactor.post(Input::PeerFrame(from.clone(), frame));
+            continue;
+        }
+        let Some(ClientFrame { frame }) = decoder.next().map_err(protocol_error)? else { return Ok(()) };
+        match (frame, &speaker) {
+            (Some(client_frame::Frame::Hello(hello)), Speaker::Unknown) => {
+                *speaker = greet(reactor, client, hello)?;
+            }
+            (Some(client_frame::Frame::Request(request)), Speaker::Client) => {
+                client.in_flight.set(client.in_flight.get() + 1);
+                reactor.post(Input::Request(connection, request));
+            }
+            (Some(client_frame::Frame::Request(_)), _) => {
+                return Err(refusal(Code::Invalid, "a request before the hello"));
+            }
+            (Some(client_frame::Frame::Hello(_)), _) => return Err(refusal(Code::Invalid, "a second hello")),
+            (None, _) => {
+                return Err(refusal(Code::Invalid, "a frame of a kind that this version does not know"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Refusal> {
+    let welcome = reactor.node_mut().greet(&hello)?;
+    client.greeted.set(true);
+    client.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) });
+    Ok(match (hello.role(), hello.from) {
+        (Role::Peer, Some(from)) => Speaker::Peer(from),
+        _ => Speaker::Client,
+    })
+}
+
+fn protocol_error(error: FrameError) -> Refusal {
+    refusal(Code::Invalid, error.to_string())
+}

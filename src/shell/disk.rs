@@ -1,0 +1,139 @@
+//! The log's writes, on io_uring.
+//!
+//! **What "durable" means, here and nowhere else:** a write of the whole batch to a file that was opened with O_DSYNC has
+//! returned. The file is opened with O_DIRECT beside, unless the file system refuses that; then the same write goes
+//! through the page cache, and returns as late. A write that fails or is short stops the node: it is not retried.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use glommio::io::{BufferedFile, DmaFile, OpenOptions};
+
+use super::reactor::Reactor;
+use super::socket;
+use crate::error::{Error, Result};
+use crate::log::file_name;
+use crate::metrics::Histogram;
+use crate::node::{Input, LogWrite};
+
+/// From the kernel's asm-generic/fcntl.h, which Linux has on every machine that glommio runs on.
+const O_DSYNC: i32 = 0o10000;
+
+enum SegmentFile {
+    Direct(DmaFile),
+    Buffered(BufferedFile),
+}
+
+/// See the [module](self).
+pub(super) struct LogDisk {
+    directory: PathBuf,
+    files: RefCell<BTreeMap<u64, Rc<SegmentFile>>>,
+    submitted: RefCell<Option<LogWrite>>,
+    waker: Cell<Option<Waker>>,
+    /// How long the writes took.
+    pub latency: RefCell<Histogram>,
+}
+
+impl LogDisk {
+    pub fn new(directory: PathBuf) -> LogDisk {
+        LogDisk {
+            directory,
+            files: RefCell::default(),
+            submitted: RefCell::default(),
+            waker: Cell::default(),
+            latency: RefCell::default(),
+        }
+    }
+
+    /// Hands over the next write; the one before has returned.
+    pub fn submit(&self, write: LogWrite) {
+        let before = self.submitted.borrow_mut().replace(write);
+        assert!(before.is_none(), "one write is in flight at a time");
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Carries out the writes, for ever.
+    pub async fn run(&self, reactor: &Reactor) {
+        loop {
+            let write = self.next().await;
+            let sequence = write.sequence;
+            let begun = Instant::now();
+            match self.write(write).await {
+                Ok(()) => {
+                    self.latency.borrow_mut().record_us(begun.elapsed().as_micros() as u64);
+                    reactor.post(Input::Written(sequence));
+                }
+                Err(error) => return reactor.fail(error),
+            }
+        }
+    }
+
+    async fn next(&self) -> LogWrite {
+        poll_fn(|cx| match self.submitted.borrow_mut().take() {
+            Some(write) => Poll::Ready(write),
+            None => {
+                self.waker.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    async fn write(&self, write: LogWrite) -> Result<()> {
+        let action = || format!("write the log, {}", self.path(write.segment).display());
+        let file = self.file(write.segment).await?;
+        let len = write.bytes.len();
+        let written = match &*file {
+            SegmentFile::Direct(file) => {
+                let mut buffer = file.alloc_dma_buffer(len);
+                buffer.as_bytes_mut()[..len].copy_from_slice(&write.bytes);
+                file.write_at(buffer, write.offset).await
+            }
+            SegmentFile::Buffered(file) => file.write_at(write.bytes, write.offset).await,
+        };
+        let written = written.map_err(|e| Error::io(action(), e.into()))?;
+        match written == len {
+            true => Ok(()),
+            false => Err(Error::io(action(), std::io::Error::other(format!("{written} of {len} bytes written")))),
+        }
+    }
+
+    async fn file(&self, ordinal: u64) -> Result<Rc<SegmentFile>> {
+        if let Some(file) = self.files.borrow().get(&ordinal) {
+            return Ok(file.clone());
+        }
+        let file = Rc::new(self.open(ordinal).await?);
+        let mut files = self.files.borrow_mut();
+        // The log writes forward: segments before this one get no more writes.
+        files.retain(|other, _| *other > ordinal);
+        files.insert(ordinal, file.clone());
+        Ok(file)
+    }
+
+    async fn open(&self, ordinal: u64) -> Result<SegmentFile> {
+        let path = self.path(ordinal);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(O_DSYNC);
+        let action = || format!("open {}", path.display());
+        let locked = |result: std::io::Result<()>| result.map_err(|e| Error::io(format!("lock {}", path.display()), e));
+        if let Ok(file) = options.dma_open(&path).await {
+            locked(socket::lock(&file))?;
+            return Ok(SegmentFile::Direct(file));
+        }
+        // O_DIRECT is refused here.
+        let file = options.buffered_open(&path).await.map_err(|e| Error::io(action(), e.into()))?;
+        locked(socket::lock(&file))?;
+        Ok(SegmentFile::Buffered(file))
+    }
+
+    fn path(&self, ordinal: u64) -> PathBuf {
+        self.directory.join(file_name(ordinal))
+    }
+}

@@ -1,0 +1,168 @@
+//! One socket, both directions, one task.
+//!
+//! Whoever has something to send puts it into the [`Outbox`]; the task that owns the [`Pump`] writes it and reads what
+//! comes. Nothing is read into a buffer of the connection's own until there is something to read, so that an idle
+//! connection costs little.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+
+use crate::wire::frame;
+
+/// Read at once from one socket.
+const READ_LEN: usize = 64 * 1024;
+
+/// The largest buffer that an idle connection keeps.
+const KEPT_LEN_MAX: usize = 4 * 1024;
+
+thread_local! {
+    /// What is read lies here until it is copied on, within the same poll.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
+}
+
+/// What waits to be sent on a connection.
+#[derive(Default)]
+pub(super) struct Outbox {
+    unsent: RefCell<BytesMut>,
+    waker: Cell<Option<Waker>>,
+    woken: Cell<bool>,
+    closing: Cell<bool>,
+    dead: Cell<bool>,
+    stalled_since: Cell<Option<Instant>>,
+}
+
+impl Outbox {
+    /// Queues a message as a frame.
+    pub fn send(&self, message: &impl prost::Message) {
+        frame::encode(message, &mut self.unsent.borrow_mut());
+        self.wake();
+    }
+
+    /// Queues bytes.
+    pub fn send_bytes(&self, bytes: &[u8]) {
+        self.unsent.borrow_mut().extend_from_slice(bytes);
+        self.wake();
+    }
+
+    /// Bytes that are not sent yet.
+    pub fn unsent_len(&self) -> usize {
+        self.unsent.borrow().len()
+    }
+
+    /// Ends the connection when all is sent.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.wake();
+    }
+
+    /// Ends the connection now.
+    pub fn kill(&self) {
+        self.dead.set(true);
+        self.wake();
+    }
+
+    /// Since when the other end has taken nothing of what waits for it.
+    pub fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since.get()
+    }
+
+    /// Has the connection's task look again.
+    pub fn wake(&self) {
+        self.woken.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// What a pump was woken for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Bytes came: they are in the buffer that was given.
+    Read,
+    /// The outbox was woken.
+    Woken,
+    /// The connection is over, from whichever end.
+    Closed,
+}
+
+/// See the [module](self).
+pub(super) struct Pump {
+    stream: TcpStream,
+    outbox: Rc<Outbox>,
+}
+
+impl Pump {
+    /// Drives `stream`; nothing is held back to be sent together with more.
+    pub fn new(stream: TcpStream, outbox: Rc<Outbox>) -> Pump {
+        // Best effort: the connection works without.
+        let _ = stream.set_nodelay(true);
+        Pump { stream, outbox }
+    }
+
+    /// Sends what there is to send, and waits for the next event. `take` is given what is read, if `read` allows reading.
+    pub async fn next(&mut self, read: bool, mut take: impl FnMut(&[u8])) -> Event {
+        poll_fn(|cx| self.poll(cx, read, &mut take)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, read: bool, take: &mut impl FnMut(&[u8])) -> Poll<Event> {
+        self.outbox.waker.set(Some(cx.waker().clone()));
+        if self.flush(cx).is_err() || self.outbox.dead.get() {
+            return Poll::Ready(Event::Closed);
+        }
+        if self.outbox.closing.get() && self.outbox.unsent_len() == 0 {
+            return Poll::Ready(Event::Closed);
+        }
+        if read {
+            let polled = SCRATCH.with_borrow_mut(|scratch| {
+                let polled = Pin::new(&mut self.stream).poll_read(cx, scratch);
+                if let Poll::Ready(Ok(len)) = polled {
+                    take(&scratch[..len]);
+                }
+                polled
+            });
+            match polled {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Event::Read),
+                Poll::Pending => {}
+            }
+        }
+        match self.outbox.woken.replace(false) {
+            true if !read => Poll::Ready(Event::Woken),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        let mut unsent = self.outbox.unsent.borrow_mut();
+        while !unsent.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &unsent) {
+                Poll::Ready(Ok(len)) => {
+                    unsent.advance(len);
+                    self.outbox.stalled_since.set(None);
+                }
+                Poll::Ready(Err(e)) => return Err(e),
+                Poll::Pending => {
+                    if self.outbox.stalled_since.get().is_none() {
+                        self.outbox.stalled_since.set(Some(Instant::now()));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        // A small buffer is kept for the next message; an idle connection does not hold a large one.
+        match unsent.capacity() > KEPT_LEN_MAX {
+            true => *unsent = BytesMut::new(),
+            false => unsent.clear(),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The loop: everything that happens is queued, and one turn of the [node](crate::node) takes it all.
+//!
+//! Whatever arrives while a turn is due (from clients, peers, the disk, the threads) is one turn's work, so that the busier
+//! the node, the larger its batches: one write of the log, one message per follower, one round of reads.
+//!
+//! Invariant: only [`Reactor::run`] touches the node, except for looks at it that change nothing and for greetings.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::node::{ConnectionId, Effects, Input, Node, Now};
+use crate::store::lmdb::Lmdb;
+
+use super::clients::Client;
+use super::disk::LogDisk;
+use super::links::Links;
+use super::mailbox::Mailbox;
+use super::threads::Threads;
+
+/// What the threads tell the reactor.
+pub(super) enum News {
+    /// For the node.
+    Input(Input),
+    /// A write, a sync or a commit failed: the node stops.
+    Failed(Error),
+    /// The process was asked to stop.
+    Stop,
+}
+
+/// After being asked to stop, a node is done by then.
+const STOP_WITHIN: Duration = Duration::from_millis(1600);
+
+/// See the [module](self).
+pub(super) struct Reactor {
+    pub settings: Settings,
+    node: RefCell<Node<Lmdb>>,
+    inbox: RefCell<VecDeque<Input>>,
+    waker: Cell<Option<Waker>>,
+    failed: Cell<Option<Error>>,
+    stop_since: Cell<Option<Instant>>,
+    epoch: Instant,
+    next_connection: Cell<ConnectionId>,
+    pub clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
+    pub links: Links,
+    pub disk: LogDisk,
+    pub threads: Threads,
+    pub ticks_dropped: Cell<u64>,
+    pub protocol_errors: Cell<u64>,
+}
+
+impl Reactor {
+    pub fn new(settings: Settings, node: Node<Lmdb>, epoch: Instant, disk: LogDisk, threads: Threads) -> Reactor {
+        Reactor {
+            settings,
+            node: RefCell::new(node),
+            inbox: RefCell::default(),
+            waker: Cell::default(),
+            failed: Cell::default(),
+            stop_since: Cell::default(),
+            epoch,
+            next_connection: Cell::new(1),
+            clients: RefCell::default(),
+            links: Links::default(),
+            disk,
+            threads,
+            ticks_dropped: Cell::default(),
+            protocol_errors: Cell::default(),
+        }
+    }
+
+    /// Queues an input for the next turn.
+    pub fn post(&self, input: Input) {
+        self.inbox.borrow_mut().push_back(input);
+        self.wake();
+    }
+
+    /// Stops the node for a failure of this machine.
+    pub fn fail(&self, error: Error) {
+        self.failed.set(Some(error));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The node, to look at.
+    pub fn node(&self) -> std::cell::Ref<'_, Node<Lmdb>> {
+        self.node.borrow()
+    }
+
+    /// The node, to have a new connection greeted. Not to be held across an await.
+    pub fn node_mut(&self) -> std::cell::RefMut<'_, Node<Lmdb>> {
+        self.node.borrow_mut()
+    }
+
+    pub fn next_connection(&self) -> ConnectionId {
+        self.next_connection.replace(self.next_connection.get() + 1)
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stop_since.get().is_some()
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic: self.epoch.elapsed(), wall_ms: wall.as_millis() as u64 }
+    }
+
+    /// Turns until the node has stopped: as it was asked to, or for an error.
+    pub async fn run(&self) -> Result<()> {
+        // The first turn needs no cause: there may be something to do from the start.
+        self.turn()?;
+        loop {
+            self.wait().await;
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            self.turn()?;
+            if self.has_stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            let failed = self.failed.take();
+            let is_failed = failed.is_some();
+            self.failed.set(failed);
+            if is_failed || !self.inbox.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            self.waker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn turn(&self) -> Result<()> {
+        let now = self.now();
+        let inputs = std::mem::take(&mut *self.inbox.borrow_mut());
+        let effects = {
+            let mut node = self.node.borrow_mut();
+            for input in inputs {
+                node.step(now, input)?;
+            }
+            node.turn(now)?
+        };
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    fn carry_out(&self, effects: Effects<Lmdb>) {
+        let Effects { replies, frames, write, prepare, commit, scans, identity_changed } = effects;
+        if let Some(write) = write {
+            self.disk.submit(write);
+        }
+        for (raft_id, frame) in frames {
+            if !self.links.send(raft_id, &frame) {
+                self.post(Input::PeerDown(raft_id));
+            }
+        }
+        for (connection, frame) in replies {
+            // One that is gone needs no answer.
+            if let Some(client) = self.clients.borrow().get(&connection) {
+                client.reply(&frame);
+            }
+        }
+        if let Some(prepare) = prepare {
+            self.threads.prepare(prepare);
+        }
+        if let Some(commit) = commit {
+            self.threads.commit(commit);
+        }
+        for (token, scan) in scans {
+            self.threads.scan(token, scan);
+        }
+        if identity_changed {
+            self.links.reconnect_all();
+        }
+    }
+
+    /// Takes in what the threads tell.
+    pub async fn receive_news(&self, mailbox: Mailbox<News>) {
+        loop {
+            for news in mailbox.receive().await {
+                match news {
+                    News::Input(input) => self.post(input),
+                    News::Failed(error) => self.fail(error),
+                    News::Stop => {
+                        log::info!("asked to stop");
+                        self.stop_since.set(Some(Instant::now()));
+                        self.post(Input::Stop);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ticks raft. What was missed while the reactor was held up is dropped, not replayed: a burst of ticks would look like
+    /// a leader's long silence.
+    pub async fn tick(&self) {
+        let tick = self.settings.tick() / crate::replica::FINE_TICKS;
+        let mut due = Instant::now() + tick;
+        loop {
+            glommio::timer::Timer::new(due.saturating_duration_since(Instant::now())).await;
+            self.post(Input::Tick);
+            due += tick;
+            let late = Instant::now().saturating_duration_since(due);
+            if late > tick {
+                let missed = (late.as_nanos() / tick.as_nanos()) as u32;
+                self.ticks_dropped.set(self.ticks_dropped.get() + u64::from(missed));
+                due += tick * missed;
+            }
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Some(since) = self.stop_since.get() else { return false };
+        let sent = self.clients.borrow().values().all(|client| client.unsent_len() == 0);
+        sent && self.node.borrow().may_stop() || since.elapsed() >= STOP_WITHIN
+    }
+}
