@@ -1,5 +1,7 @@
 //! Phalanx: a strongly consistent, replicated key-value store.
 
 pub mod error;
+pub mod http;
 pub mod limits;
+pub mod metrics;
 pub mod wire;
