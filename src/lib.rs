@@ -1,5 +1,6 @@
 //! Phalanx: a strongly consistent, replicated key-value store.
 
+pub mod config;
 pub mod error;
 pub mod http;
 pub mod limits;

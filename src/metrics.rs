@@ -123,7 +123,8 @@ impl Histogram {
     }
 }
 
-/// Below 32 the value itself; above, 32 buckets to each power of two: the bits behind the leading one.
+/// Below 32 the value itself; above, 32 buckets to each power of two, by the five bits behind the
+/// leading one.
 fn bucket_of(us: u64) -> usize {
     if us < SUB_COUNT as u64 {
         return us as usize;

@@ -121,8 +121,8 @@ impl Connection {
     }
 }
 
-/// Tells `HTTP/2.0`, a version that is not spoken, from what is no version at all. Looks only at what
-/// the parser has read when it fails, so that the answer cannot depend on the bytes behind it.
+/// Tells `HTTP/2.0`, a version that is not spoken, from what is no version at all. Looks at no byte
+/// behind the one at which the parser fails: how the bytes were cut must not matter.
 fn names_other_version(window: &[u8]) -> bool {
     let line = window.trim_ascii_start();
     let version = line.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
@@ -160,7 +160,7 @@ fn refuse_body(headers: &[Header<'_>]) -> Result<(), Status> {
     Ok(())
 }
 
-/// HTTP/1.1 keeps a connection unless it is told to close it, HTTP/1.0 only if it is told to keep it.
+/// HTTP/1.1 keeps a connection unless told to close it, HTTP/1.0 only if told to keep it.
 fn keep_alive(minor_version: Option<u8>, headers: &[Header<'_>]) -> bool {
     let says = |option: &str| {
         headers

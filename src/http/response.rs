@@ -61,8 +61,8 @@ impl Status {
             }
             Status::ContentTooLarge => "no page takes a request with a body\n".into(),
             Status::HeadTooLarge => format!(
-                "the request line and headers are over {HTTP_HEAD_LEN_MAX} bytes, or there are more \
-                 than {HTTP_HEADERS_MAX} headers\n"
+                "the request line and headers are over {HTTP_HEAD_LEN_MAX} bytes, or there are \
+                 more than {HTTP_HEADERS_MAX} headers\n"
             ),
             Status::Unavailable => "too many connections at once: close some, or retry\n".into(),
             Status::VersionNotSupported => "only HTTP/1.0 and HTTP/1.1 are spoken here\n".into(),
