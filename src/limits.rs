@@ -87,6 +87,10 @@ pub const VOTERS_MAX: usize = 5;
 pub const PROMOTION_LAG_MAX: u64 = 1000;
 /// Length of a node's name.
 pub const NAME_LEN_MAX: usize = 128;
+/// TICK_MS.
+pub const TICK_MS_MAX: u64 = 10_000;
+/// ELECTION and HEARTBEAT, in ticks.
+pub const TICKS_MAX: usize = 1_000;
 
 // ---- The log. ----
 

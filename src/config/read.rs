@@ -1,0 +1,220 @@
+//! From texts to settings: first each by itself, then how they agree.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::flags::Flags;
+use super::{Bootstrap, Cpu, HostPort, Settings, peers};
+use crate::error::Error;
+use crate::limits::{MEMBERS_MAX, TICK_MS_MAX, TICKS_MAX};
+
+pub(super) fn settings(
+    flags: Flags,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    hostname: &str,
+) -> Result<Settings, Error> {
+    let mut reader = Reader { env, errors: Vec::new() };
+    // Where something is refused its default stands in, and gets no further than this function.
+    let mut settings = each(&mut reader, flags, hostname);
+    if reader.errors.is_empty() {
+        reader.errors = contradictions(&settings);
+    }
+    if !reader.errors.is_empty() {
+        return Err(Error::Config(reader.errors.join("\n")));
+    }
+    settings.warnings = warnings(&settings);
+    Ok(settings)
+}
+
+fn each(reader: &mut Reader<'_>, flags: Flags, hostname: &str) -> Settings {
+    let node_id = match reader.text("NODE_ID", flags.node_id) {
+        Some(text) => reader.check("NODE_ID", &text, peers::name),
+        None => reader.check("NODE_ID is not set, and the hostname", hostname, peers::name),
+    }
+    .unwrap_or_default();
+
+    let mut peers = reader.read("PEERS", flags.peers, peers::list).unwrap_or_default();
+    let own = peers.iter().position(|peer| peer.name == node_id);
+    let own_address = own.map(|own| peers.remove(own).address);
+    let nodes = 1 + peers.len();
+
+    let listen_addr = reader
+        .either(("--listen-addr", flags.listen_addr), ("--grpc-addr", flags.grpc_addr))
+        .or_else(|| {
+            let [name, older] = ["LISTEN_ADDR", "GRPC_ADDR"].map(|name| reader.variable(name));
+            reader.either(("LISTEN_ADDR", name), ("GRPC_ADDR", older))
+        });
+    let log = reader.text("LOG", flags.log).or_else(|| reader.variable("RUST_LOG"));
+
+    Settings {
+        node_id,
+        peers,
+        own_address,
+        expect: reader.read("EXPECT", flags.expect, number(1..=MEMBERS_MAX)).unwrap_or(nodes),
+        bootstrap: reader.read("BOOTSTRAP", flags.bootstrap, bootstrap).unwrap_or(Bootstrap::Auto),
+        data_dir: reader
+            .read("DATA_DIR", flags.data_dir, directory)
+            .unwrap_or_else(|| PathBuf::from("/data")),
+        listen_addr: listen_addr
+            .and_then(|text| reader.check("LISTEN_ADDR (or GRPC_ADDR)", &text, HostPort::from_str))
+            .unwrap_or_else(|| HostPort::any(9000)),
+        debug_addr: reader
+            .read("DEBUG_ADDR", flags.debug_addr, debug_addr)
+            .unwrap_or_else(|| Some(HostPort::any(8080))),
+        tick_ms: reader.read("TICK_MS", flags.tick_ms, number(1..=TICK_MS_MAX)).unwrap_or(200),
+        election: reader.read("ELECTION", flags.election, number(1..=TICKS_MAX)).unwrap_or(20),
+        heartbeat: reader.read("HEARTBEAT", flags.heartbeat, number(1..=TICKS_MAX)).unwrap_or(5),
+        cpu: reader.read("CPU", flags.cpu, cpu).unwrap_or(Cpu::Auto),
+        log: log.unwrap_or_else(|| "info".into()),
+        warnings: Vec::new(),
+    }
+}
+
+/// What each setting allows and all together do not.
+fn contradictions(settings: &Settings) -> Vec<String> {
+    let mut errors = Vec::new();
+    let Settings { election, heartbeat, expect, .. } = settings;
+    if election <= heartbeat {
+        errors.push(format!(
+            "ELECTION is `{election}` and HEARTBEAT is `{heartbeat}`: ELECTION must be the larger, \
+             and is best at least 4 times as large"
+        ));
+    }
+    let nodes = 1 + settings.peers.len();
+    if nodes > MEMBERS_MAX {
+        errors.push(format!(
+            "PEERS and this node are {nodes} nodes: a cluster has at most {MEMBERS_MAX}"
+        ));
+    }
+    let majority = expect / 2 + 1;
+    if 2 * majority <= nodes {
+        errors.push(format!(
+            "EXPECT is `{expect}`, but PEERS and this node are {nodes} nodes: two groups of them \
+             could each form a cluster. Leave it unset, which means {nodes}"
+        ));
+    }
+    if settings.listen_addr.port() != 0
+        && settings.debug_addr.as_ref() == Some(&settings.listen_addr)
+    {
+        errors.push(format!(
+            "LISTEN_ADDR and DEBUG_ADDR are both `{}`: give each its own port",
+            settings.listen_addr
+        ));
+    }
+    errors
+}
+
+fn warnings(settings: &Settings) -> Vec<String> {
+    let Settings { election, heartbeat, .. } = settings;
+    let advised = 4 * heartbeat;
+    if *election >= advised {
+        return Vec::new();
+    }
+    vec![format!(
+        "ELECTION is {election} and HEARTBEAT {heartbeat}: a few late heartbeats will start an \
+         election; an ELECTION of at least {advised} is advised"
+    )]
+}
+
+/// Finds what is given of each setting, and collects what is refused.
+struct Reader<'a> {
+    env: &'a dyn Fn(&str) -> Option<OsString>,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// A setting's value, `None` if it is not given or refused.
+    fn read<T>(
+        &mut self,
+        name: &str,
+        flag: Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(name, flag)?;
+        self.check(name, &text, parse)
+    }
+
+    /// What is given of a setting: the flag wins.
+    fn text(&mut self, name: &str, flag: Option<String>) -> Option<String> {
+        flag.or_else(|| self.variable(name))
+    }
+
+    fn variable(&mut self, name: &str) -> Option<String> {
+        let value = (self.env)(name).filter(|value| !value.is_empty())?;
+        match value.into_string() {
+            Ok(text) => Some(text),
+            Err(bytes) => {
+                self.refuse(name, &bytes.to_string_lossy(), "it must be valid UTF-8");
+                None
+            }
+        }
+    }
+
+    fn check<T>(
+        &mut self,
+        name: &str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(text).map_err(|why| self.refuse(name, text, &why)).ok()
+    }
+
+    /// What is given under one of two names of a setting. Under both, it must be the same.
+    fn either(
+        &mut self,
+        (name, value): (&str, Option<String>),
+        (older, older_value): (&str, Option<String>),
+    ) -> Option<String> {
+        if let (Some(value), Some(other)) = (&value, &older_value)
+            && value != other
+        {
+            let why = format!("{older}, its older name, is `{other}`: drop one of them");
+            self.refuse(name, value, &why);
+        }
+        value.or(older_value)
+    }
+
+    fn refuse(&mut self, name: &str, value: &str, why: &str) {
+        self.errors.push(format!("{name} is `{value}`: {why}"));
+    }
+}
+
+fn number<T>(range: RangeInclusive<T>) -> impl FnOnce(&str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("it must be a number of {} to {}", range.start(), range.end())),
+    }
+}
+
+fn bootstrap(text: &str) -> Result<Bootstrap, String> {
+    match text {
+        "auto" => Ok(Bootstrap::Auto),
+        "never" => Ok(Bootstrap::Never),
+        _ => Err("it must be `auto` or `never`".into()),
+    }
+}
+
+fn cpu(text: &str) -> Result<Cpu, String> {
+    match text {
+        "auto" => Ok(Cpu::Auto),
+        "none" => Ok(Cpu::Unpinned),
+        _ => text
+            .parse()
+            .map(Cpu::Core)
+            .map_err(|_| "it must be `auto`, `none`, or the number of a core".into()),
+    }
+}
+
+fn debug_addr(text: &str) -> Result<Option<HostPort>, String> {
+    if text == "none" { Ok(None) } else { text.parse().map(Some) }
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("it must name a directory".into()) } else { Ok(PathBuf::from(text)) }
+}
