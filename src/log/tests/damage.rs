@@ -94,6 +94,66 @@ fn a_segment_that_is_gone_from_the_middle_is_missed() {
     }
 }
 
+/// Writes the sector at `from` of segment 1 to `to` as well, in numbers of sectors.
+fn misdirect(disk: &MemDisk, from: usize, to: usize) {
+    let name = segment::file_name(1);
+    let mut sector = [0; SECTOR_LEN];
+    disk.read_at(&name, (from * SECTOR_LEN) as u64, &mut sector).unwrap();
+    disk.write_at(&name, (to * SECTOR_LEN) as u64, &sector).unwrap();
+}
+
+#[test]
+fn intact_sectors_in_the_wrong_place_are_refused() {
+    // Batch 1 has the sectors 0..8, batch 2 has 8..24, batch 3 has 24..32.
+    for (from, to, says) in [
+        (1, 0, "holds sector 1 of batch 1"),
+        (9, 8, "holds sector 1 of batch 2"),
+        (12, 11, "holds sector 4 of a batch, not 3"),
+        (25, 12, "batch 2, which was durable before it, is missing"),
+        (24, 8, "batch 2, which was durable before it, is missing"),
+    ] {
+        let disk = four_batches();
+        misdirect(&disk, from, to);
+        let error = refusal(recover(&disk, SMALL, 2));
+        assert_corrupt(error, (&path(&disk, 1), (to * SECTOR_LEN) as u64), says);
+    }
+}
+
+#[test]
+fn a_lone_sector_after_the_end_is_of_a_torn_write_only_where_that_can_be() {
+    // The log is cut behind batch 1, sector 8; of batch 2 or 3 one sector is left somewhere.
+    let left = |from: usize, to: usize| {
+        let disk = four_batches();
+        let name = segment::file_name(1);
+        let mut kept = [0; SECTOR_LEN];
+        disk.read_at(&name, (from * SECTOR_LEN) as u64, &mut kept).unwrap();
+        disk.write_at(&name, BLOCK_LEN as u64, &vec![0; SMALL - BLOCK_LEN]).unwrap();
+        disk.write_at(&segment::file_name(2), 0, &[0; BLOCK_LEN]).unwrap();
+        disk.write_at(&name, (to * SECTOR_LEN) as u64, &kept).unwrap();
+        recover(&disk, SMALL, 2)
+    };
+    let torn = left(9, 9).unwrap().torn.unwrap();
+    assert_eq!((torn.offset, torn.sequence), (BLOCK_LEN as u64, 2));
+    for (from, to) in [(9, 10), (25, 9), (25, 25), (23, 8)] {
+        let error = refusal(left(from, to)).to_string();
+        assert!(error.contains("missing") || error.contains("begins here"), "{error}");
+    }
+}
+
+#[test]
+fn a_batch_of_an_earlier_start_than_its_predecessor_is_refused() {
+    let [old, new] = [2, 5].map(|generation| {
+        let disk = MemDisk::default();
+        let mut log = open(&disk, SMALL, generation).log;
+        write(&disk, &mut log, &record(1, 10));
+        (disk.clone(), write(&disk, &mut log, &record(2, 10)))
+    });
+    let (disk, second) = (&new.0, &old.1);
+    second.complete(disk);
+    let error = refusal(recover(disk, SMALL, 9));
+    assert_corrupt(error, (&path(disk, 1), second.place.offset), "of an earlier start");
+}
+
 #[test]
 fn segments_that_were_swapped_or_cut_are_refused() {
     let disk = four_batches();
