@@ -7,3 +7,4 @@ pub mod limits;
 pub mod metrics;
 pub mod replica;
 pub mod wire;
+pub mod log;

@@ -1,0 +1,82 @@
+//! Segments as files: their names, and how one is prepared.
+//!
+//! A segment has its final name only when all of it is on disk, zeros written and synced. So whoever
+//! meets the name meets a whole segment, and a disk that is full is met here, before anything was
+//! accepted that would need the space.
+
+use std::io;
+
+use super::disk::Disk;
+use crate::error::{Error, Result};
+
+const TEMPORARY: &str = ".tmp";
+
+/// The wish for a segment ahead of the one that is being written. See [`prepare`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepare {
+    /// The new segment.
+    pub ordinal: u64,
+    /// Its length.
+    pub len_bytes: u64,
+    /// The file to make it of, if there is one that is not needed any more.
+    pub recycle: Option<String>,
+}
+
+/// The name of a segment's file.
+pub fn file_name(ordinal: u64) -> String {
+    format!("{ordinal:016x}.seg")
+}
+
+/// The ordinal of the segment with this file name; `None` if it is no segment's.
+pub fn ordinal(name: &str) -> Option<u64> {
+    let ordinal = u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok()?;
+    (file_name(ordinal) == name).then_some(ordinal)
+}
+
+/// Whether the file is what an interrupted [`prepare`] left behind.
+pub fn is_leftover(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY).and_then(ordinal).is_some()
+}
+
+/// Carries out the log's wish for a segment. Blocks for as long as it takes to write one.
+///
+/// After an error the wish still stands and may be tried again: [`is_no_space`] tells whether that
+/// makes sense.
+pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
+    let name = file_name(wish.ordinal);
+    let path = disk.path(&name);
+    let done = match &wish.recycle {
+        Some(old) => disk.rename(old, &name),
+        None => create(disk, &name, wish.len_bytes),
+    };
+    done.and_then(|()| disk.sync_dir()).map_err(|error| {
+        let mut action = format!("prepare {}, the next segment of the log", path.display());
+        if is_full(&error) {
+            action += &format!(
+                " (writes wait until it is there: make {} bytes free on this disk)",
+                wish.len_bytes
+            );
+        }
+        Error::io(action, error)
+    })
+}
+
+fn create(disk: &impl Disk, name: &str, len_bytes: u64) -> io::Result<()> {
+    let temporary = format!("{name}{TEMPORARY}");
+    disk.create_zeroed(&temporary, len_bytes).inspect_err(|_| {
+        // On a full disk the part that was written is in the way. If it cannot be removed either,
+        // the next attempt or recovery does it; the first error is the one to report.
+        let _ = disk.remove(&temporary);
+    })?;
+    disk.rename(&temporary, name)
+}
+
+/// Whether the error says that the disk (or the user's share of it) is full: it goes away when there
+/// is space.
+pub fn is_no_space(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if is_full(source))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
