@@ -2,4 +2,5 @@
 
 pub mod error;
 pub mod limits;
+pub mod store;
 pub mod wire;
