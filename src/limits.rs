@@ -123,6 +123,8 @@ pub const SCANS_MAX: usize = 1024;
 pub const SCAN_THREADS: usize = 1;
 /// Address space reserved for LMDB's map, once. The file grows only as it is used.
 pub const MAP_LEN: usize = 64 * 1024 * MIB;
+/// Read transactions of LMDB at once: one for each range read, and a few beside them.
+pub const MAP_READERS_MAX: u32 = 2048;
 
 const _: () = {
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < WRITE_LEN_MAX);
@@ -140,6 +142,7 @@ const _: () = {
     assert!(WRITE_LEN_MAX < UNCOMMITTED_LEN_MAX);
     assert!(BUFFER_COMMIT_LEN * 2 < BUFFER_LEN_MAX);
     assert!(RESULT_LEN_MAX < REMEMBERED_LEN_MAX);
+    assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(VOTERS_MAX % 2 == 1);
 };

@@ -1,0 +1,260 @@
+//! Applying a command: from the state and a command to changes and an outcome, the same on every replica.
+//!
+//! Invariants:
+//! - Nothing but the state, the command and constants is consulted. To change what is computed here, or in
+//!   `wire::validate`, is to raise [`APPLY_VERSION`](crate::limits::APPLY_VERSION).
+//! - A transaction runs on changes of its own, which the store takes when it is done: a refusal leaves nothing.
+//! - The revision grows by one for a command that changes something, and all its changes share that revision.
+
+#![forbid(unsafe_code)]
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::Store;
+use super::layers::{Changes, Overlay, scan_merged};
+use super::map::{KeyRange, Map};
+use super::meta::Meta;
+use super::record::{Record, RecordRef};
+use super::remembered::{Remembered, RequestId, decode_outcome, encode_outcome};
+use crate::error::{Result, refusal};
+use crate::limits::{DELETE_RANGE_KEYS_MAX, RESULT_LEN_MAX};
+use crate::wire::client::{
+    Code, Compare, DeleteRange, DeleteResult, Error as Refusal, GetResult, Op, OpResult, Put,
+    PutResult, Txn, TxnResult, Write, compare, op, op_result,
+};
+use crate::wire::log::Command;
+use crate::wire::validate;
+
+/// What became of a command, alike on every replica.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It was applied, now or by an earlier attempt.
+    Done {
+        /// The revision after it.
+        revision: u64,
+        /// What it found and did.
+        result: TxnResult,
+    },
+    /// It was not applied, and left nothing.
+    Refused(Refusal),
+}
+
+/// The refusal of a transaction whose result is over its limit.
+pub(super) fn result_too_large() -> Outcome {
+    Outcome::Refused(refusal(
+        Code::TooLarge,
+        format!(
+            "the result would have more than {RESULT_LEN_MAX} bytes: read fewer keys in one transaction, or use \
+             a range read"
+        ),
+    ))
+}
+
+impl<M: Map> Store<M> {
+    pub(super) fn apply_write(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        self.meta.time_ms = self.meta.time_ms.max(command.time_ms);
+        let Some(write) = &command.write else {
+            return Ok(Outcome::Refused(refusal(Code::Invalid, "the command has no write")));
+        };
+        // Checked at the door already. Here it makes applying total: no entry of the log can be one
+        // that LMDB would refuse.
+        if let Err(invalid) = validate::write(write) {
+            return Ok(Outcome::Refused(invalid));
+        }
+        let (Some(txn), Ok(id)) = (&write.txn, RequestId::try_from(&write.request_id[..])) else {
+            unreachable!("validate::write requires a transaction and the length of the id");
+        };
+        if let Some(outcome) = self.window.outcome(&id) {
+            return decode_outcome(outcome);
+        }
+        if self.window.may_have_forgotten(write.since) {
+            return Ok(Outcome::Refused(outcome_unknown(write.since)));
+        }
+        let outcome = self.apply_txn(txn, write)?;
+        let encoded = match &outcome {
+            Outcome::Done { revision, result } => encode_outcome(Some((*revision, result))),
+            Outcome::Refused(_) => encode_outcome(None),
+        };
+        let remembered = Remembered { index, id, outcome: encoded };
+        self.layers.active.remember(remembered.clone());
+        self.window.remember(remembered);
+        Ok(outcome)
+    }
+
+    fn apply_txn(&mut self, txn: &Txn, write: &Write) -> Result<Outcome> {
+        let mut execution = Execution::new(self);
+        let Some(result) = execution.run(txn)? else {
+            return Ok(result_too_large());
+        };
+        let Execution { changes, meta, .. } = execution;
+        if !changes.is_empty() {
+            self.meta = meta;
+            self.layers.active.take(changes, write.encoded_len());
+        }
+        Ok(Outcome::Done { revision: self.meta.revision, result })
+    }
+}
+
+fn outcome_unknown(since: u64) -> Refusal {
+    refusal(
+        Code::OutcomeUnknown,
+        format!(
+            "the request was first sent at index {since}, longer ago than requests are remembered, and may have \
+             been applied since: read to find out, then send it anew with a new request id"
+        ),
+    )
+}
+
+/// A transaction on its way: what it changes, in front of the store.
+struct Execution<'a, M: Map> {
+    store: &'a Store<M>,
+    /// Not empty exactly if the transaction has changed something.
+    changes: Changes,
+    /// The store's, with the revision and the counts as they will be.
+    meta: Meta,
+    /// How many keys may still be deleted by ranges.
+    range_deletes_left: usize,
+}
+
+impl<'a, M: Map> Execution<'a, M> {
+    fn new(store: &'a Store<M>) -> Execution<'a, M> {
+        let mut meta = store.meta.clone();
+        meta.revision += 1;
+        let changes = Changes::new();
+        Execution { store, changes, meta, range_deletes_left: DELETE_RANGE_KEYS_MAX }
+    }
+
+    /// The result, or `None` if it is over its limit.
+    fn run(&mut self, txn: &Txn) -> Result<Option<TxnResult>> {
+        let mut succeeded = true;
+        for compare in &txn.compares {
+            succeeded = succeeded && self.holds(compare)?;
+        }
+        let ops = if succeeded { &txn.success } else { &txn.failure };
+        let mut result = TxnResult { succeeded, results: Vec::with_capacity(ops.len()) };
+        // Stops before the results take more memory than they may.
+        let mut len_bytes = 0;
+        for op in ops {
+            let op_result = OpResult { result: Some(self.run_op(op)?) };
+            len_bytes += op_result.encoded_len();
+            if len_bytes > RESULT_LEN_MAX {
+                return Ok(None);
+            }
+            result.results.push(op_result);
+        }
+        Ok((result.encoded_len() <= RESULT_LEN_MAX).then_some(result))
+    }
+
+    fn run_op(&mut self, op: &Op) -> Result<op_result::Result> {
+        match &op.op {
+            Some(op::Op::Put(put)) => self.put(put).map(op_result::Result::Put),
+            Some(op::Op::Delete(delete)) => {
+                let deleted = self.delete(&delete.key)?.into();
+                Ok(op_result::Result::Delete(DeleteResult { deleted, next: Bytes::new() }))
+            }
+            Some(op::Op::DeleteRange(range)) => {
+                self.delete_range(range).map(op_result::Result::Delete)
+            }
+            Some(op::Op::Get(get)) => {
+                let kv = self.read(&get.key, |record| record.to_key_value(&get.key))?;
+                Ok(op_result::Result::Get(GetResult { kv }))
+            }
+            None => unreachable!("validate::write refuses an operation without a kind"),
+        }
+    }
+
+    fn read<T>(&self, key: &[u8], read: impl FnOnce(RecordRef<'_>) -> T) -> Result<Option<T>> {
+        match self.changes.get(key) {
+            Some(change) => Ok(change.as_ref().map(|record| read(record.as_ref()))),
+            None => self.store.read(key, read),
+        }
+    }
+
+    fn holds(&self, compare: &Compare) -> Result<bool> {
+        let (Some(target), Ok(operator)) =
+            (&compare.target, compare::Operator::try_from(compare.operator))
+        else {
+            unreachable!("validate::write refuses a compare without target or operator");
+        };
+        let found = self.read(&compare.key, |record| match target {
+            compare::Target::Value(value) => record.value.cmp(&value[..]),
+            compare::Target::Version(version) => record.version.cmp(version),
+            compare::Target::CreateRevision(revision) => record.create_revision.cmp(revision),
+            compare::Target::ModRevision(revision) => record.mod_revision.cmp(revision),
+        })?;
+        let ordering = found.unwrap_or_else(|| match target {
+            compare::Target::Value(_) => Ordering::Less,
+            compare::Target::Version(number)
+            | compare::Target::CreateRevision(number)
+            | compare::Target::ModRevision(number) => 0.cmp(number),
+        });
+        Ok(match operator {
+            compare::Operator::Equal => ordering.is_eq(),
+            compare::Operator::NotEqual => ordering.is_ne(),
+            compare::Operator::Less => ordering.is_lt(),
+            compare::Operator::Greater => ordering.is_gt(),
+        })
+    }
+
+    fn put(&mut self, put: &Put) -> Result<PutResult> {
+        let old = self.read(&put.key, |old| (old.create_revision, old.version, old.value.len()))?;
+        match old {
+            Some((_, _, old_len)) => self.meta.logical_bytes -= old_len as u64,
+            None => {
+                self.meta.keys += 1;
+                self.meta.logical_bytes += put.key.len() as u64;
+            }
+        }
+        self.meta.logical_bytes += put.value.len() as u64;
+        let revision = self.meta.revision;
+        let (create_revision, version) =
+            old.map_or((revision, 1), |(created, version, _)| (created, version + 1));
+        let record =
+            Record { create_revision, mod_revision: revision, version, value: put.value.clone() };
+        self.changes.insert(put.key.clone(), Some(record));
+        Ok(PutResult { replaced: old.is_some() })
+    }
+
+    /// Whether the key was there.
+    fn delete(&mut self, key: &Bytes) -> Result<bool> {
+        let Some(value_len) = self.read(key, |record| record.value.len())? else {
+            return Ok(false);
+        };
+        self.note_deleted(key.clone(), value_len);
+        Ok(true)
+    }
+
+    fn delete_range(&mut self, delete: &DeleteRange) -> Result<DeleteResult> {
+        let range = KeyRange { from: &delete.from, to: &delete.to };
+        let left = self.range_deletes_left;
+        let mut found = Vec::new();
+        let mut next = Bytes::new();
+        let layers = std::iter::once(&self.changes).chain(self.store.layers.newest_first());
+        let overlay = Overlay::new(layers, range);
+        scan_merged(overlay, self.store.snapshot()?, range, |key, record| {
+            let key = Bytes::copy_from_slice(key);
+            if found.len() == left {
+                next = key;
+                return ControlFlow::Break(());
+            }
+            found.push((key, record.value.len()));
+            ControlFlow::Continue(())
+        })?;
+        self.range_deletes_left -= found.len();
+        let deleted = found.len() as u64;
+        for (key, value_len) in found {
+            self.note_deleted(key, value_len);
+        }
+        Ok(DeleteResult { deleted, next })
+    }
+
+    fn note_deleted(&mut self, key: Bytes, value_len: usize) {
+        self.meta.keys -= 1;
+        self.meta.logical_bytes -= (key.len() + value_len) as u64;
+        self.changes.insert(key, None);
+    }
+}

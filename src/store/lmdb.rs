@@ -1,0 +1,155 @@
+//! The ordered map on disk: LMDB.
+//!
+//! Invariants:
+//! - Every commit is synced, data before meta page: no flag weakens LMDB's default.
+//! - What [`LmdbMap::open`] shows is durable. After a kill the page cache may show a commit whose sync never finished;
+//!   opening syncs it before anybody relies on it.
+//! - The map's size is reserved once, as address space, and never changed.
+//! - Read transactions are not tied to threads, so that a snapshot that was opened on the reactor can
+//!   be read elsewhere.
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
+
+use super::map::{Batch, KeyRange, Map, Snapshot, Table};
+use crate::error::{Error, Result};
+use crate::limits::{MAP_LEN, MAP_READERS_MAX};
+
+type Tables = [Database<'static, Bytes, Bytes>; Table::ALL.len()];
+
+/// See the [module](self). Clones share one environment, which closes with the last of them and of
+/// their snapshots.
+#[derive(Clone)]
+pub struct LmdbMap {
+    env: Env<WithoutTls>,
+    tables: Tables,
+    dir: Arc<Path>,
+}
+
+/// A read transaction.
+pub struct LmdbSnapshot {
+    // Keeps the environment open as well.
+    txn: RoTxn<'static, WithoutTls>,
+    tables: Tables,
+    dir: Arc<Path>,
+}
+
+impl LmdbMap {
+    /// Opens the map in `dir`, which exists and belongs to this process alone (the caller holds the lock
+    /// of the data directory). Creates the files where there are none. Blocks.
+    pub fn open(dir: &Path) -> Result<LmdbMap> {
+        let failed = |e| failure("open", dir, e);
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(MAP_LEN).max_readers(MAP_READERS_MAX).max_dbs(Table::ALL.len() as u32);
+        // SAFETY: the memory that LMDB maps changes only under its own transactions as long as nobody else
+        // writes to the file or truncates it. The data directory is locked by this process, heed refuses
+        // to open a path twice within it, and no flag that weakens LMDB's own locking is set.
+        #[allow(unsafe_code)]
+        let env = unsafe { options.open(dir) }.map_err(failed)?;
+        let tables = open_tables(&env).map_err(failed)?;
+        env.force_sync().map_err(failed)?;
+        // LMDB syncs its file, not the directory entry that leads to it.
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|e| Error::io(format!("sync the directory {}", dir.display()), e))?;
+        Ok(LmdbMap { env, tables, dir: dir.into() })
+    }
+}
+
+fn open_tables(env: &Env<WithoutTls>) -> heed::Result<Tables> {
+    let txn = env.write_txn()?;
+    let opened = env.create_databases_and_commit(txn, |opener, txn| {
+        let [data, remembered, meta] = Table::ALL;
+        let tables = [
+            opener.create_database::<Bytes, Bytes>(txn, Some(data.name()))?,
+            opener.create_database::<Bytes, Bytes>(txn, Some(remembered.name()))?,
+            opener.create_database::<Bytes, Bytes>(txn, Some(meta.name()))?,
+        ];
+        heed::Result::Ok(CommitOrAbort::<_, std::convert::Infallible>::Commit(tables))
+    })?;
+    match opened {
+        CommitOrAbort::Commit(tables) => Ok(tables),
+        CommitOrAbort::Abort(never) => match never {},
+    }
+}
+
+impl Map for LmdbMap {
+    type Snapshot = LmdbSnapshot;
+
+    fn snapshot(&self) -> Result<LmdbSnapshot> {
+        let txn = self.env.clone().static_read_txn();
+        let txn = txn.map_err(|e| failure("read from", &self.dir, e))?;
+        Ok(LmdbSnapshot { txn, tables: self.tables, dir: self.dir.clone() })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<()> {
+        let commit = || {
+            let mut txn = self.env.write_txn()?;
+            for change in &batch.changes {
+                let table = self.tables[change.table as usize];
+                match &change.value {
+                    Some(value) => table.put(&mut txn, &change.key, value)?,
+                    None => {
+                        table.delete(&mut txn, &change.key)?;
+                    }
+                }
+            }
+            txn.commit()
+        };
+        commit().map_err(|e| failure("commit to", &self.dir, e))
+    }
+}
+
+impl Snapshot for LmdbSnapshot {
+    fn get<T>(&self, table: Table, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        let found = self.tables[table as usize].get(&self.txn, key);
+        Ok(found.map_err(|e| failure("read from", &self.dir, e))?.map(read))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let failed = |e| failure("read from", &self.dir, e);
+        let entries = self.tables[table as usize].range(&self.txn, &range.bounds());
+        for entry in entries.map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            if visit(key, value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failure(action: &str, dir: &Path, error: heed::Error) -> Error {
+    let dir = dir.display();
+    let way_out = match &error {
+        heed::Error::Io(_) => "see the disk: is it full, or failing?",
+        heed::Error::EnvAlreadyOpened => "this process has it open already",
+        heed::Error::Mdb(MdbError::MapFull) => {
+            "the address space reserved for it is used up: delete keys on a server built with a larger one"
+        }
+        heed::Error::Mdb(
+            MdbError::Corrupted
+            | MdbError::Invalid
+            | MdbError::PageNotFound
+            | MdbError::VersionMismatch,
+        ) => {
+            "the file is damaged or none of ours: move the data directory away and let the node join \
+             anew with an empty one"
+        }
+        _ => "see the disk and the kernel's log",
+    };
+    Error::Store(format!("cannot {action} {dir}: {error} ({way_out})"))
+}
