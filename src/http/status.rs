@@ -115,6 +115,4 @@ pub struct PeerStatus {
     pub connected: bool,
     /// Up to where its log is known to agree.
     pub matched: u64,
-    /// Whether it was heard from within the election timeout.
-    pub active: bool,
 }

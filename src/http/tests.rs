@@ -10,7 +10,6 @@ fn page() -> Page {
         voter: true,
         connected: true,
         matched: 41,
-        active: true,
     };
     let status = StatusPage {
         node_id: "node-1".into(),
@@ -155,7 +154,7 @@ fn status_is_json() {
         "leader_id": "node-1", "commit_index": 42, "applied_index": 41, "log_length": 40,
         "peers": [{
             "node_id": "node-2", "raft_id": 9_007_199_254_740_992_u64, "address": "10.0.0.2:9000",
-            "voter": true, "connected": true, "matched": 41, "active": true,
+            "voter": true, "connected": true, "matched": 41,
         }],
         "kv_size": 5, "kv_bytes": 500, "revision": 9, "version": "0.1.0", "uptime_ms": 1234,
         "counters": {

@@ -6,7 +6,7 @@ use super::requests::{Origin, Place, Request, Work};
 use super::{ConnectionId, Node, Stage, Token, peers};
 use crate::error::{Result, refusal};
 use crate::limits::{REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, REQUESTS_MAX};
-use crate::store::Map;
+use crate::store::map::Map;
 use crate::wire::client::{
     self as wire, Code, Error as Refusal, Response, ServerFrame, request, response, server_frame,
 };

@@ -6,7 +6,7 @@ use super::{KnownLeader, Node, Stage, peers};
 use crate::error::Result;
 use crate::replica::formation::Step;
 use crate::replica::{FINE_TICKS, Recovered, Replica, Role, membership};
-use crate::store::Map;
+use crate::store::map::Map;
 use crate::wire::log::{ConfChange, Entry, EntryKind, HardState, MemberInfo, Record, Standing};
 use crate::wire::peer::{Formation as Message, JoinReply, JoinRequest, formation};
 

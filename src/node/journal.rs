@@ -9,10 +9,20 @@ use std::collections::VecDeque;
 
 use prost::Message;
 
-use crate::error::Result;
 use crate::limits::BATCH_PAYLOAD_MAX;
-use crate::log::{Append, Log, Prepare};
+use crate::log::{Full, Log, Place, Prepare};
 use crate::wire::log::Record;
+
+/// A write of the log: `bytes` are to be durable at `place`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LogWrite {
+    /// To be reported when it has returned.
+    pub sequence: u64,
+    /// The segment, and the offset in it.
+    pub place: Place,
+    /// A whole number of blocks.
+    pub bytes: Vec<u8>,
+}
 
 /// See the [module](self). `T` is what follows.
 pub(super) struct Journal<T> {
@@ -36,14 +46,21 @@ impl<T> Journal<T> {
     }
 
     /// The next write, if there is something to write, nothing is in flight, and a segment has room.
-    pub fn next_write(&mut self) -> Result<Option<Append>> {
+    pub fn next_write(&mut self) -> Option<LogWrite> {
         if self.waiting.is_empty() || !self.in_flight.is_empty() {
-            return Ok(None);
+            return None;
         }
         let (batch, count) = self.gather();
-        let Some(append) = self.log.append(&batch)? else { return Ok(None) };
+        let write = match self.log.append(&batch) {
+            Ok(append) => {
+                let mut bytes = vec![0; append.len_bytes()];
+                append.seal_into(&mut bytes);
+                LogWrite { sequence: append.sequence, place: append.place, bytes }
+            }
+            Err(Full) => return None,
+        };
         self.in_flight.extend(self.waiting.drain(..count).map(|(_, then)| then));
-        Ok(Some(append))
+        Some(write)
     }
 
     /// The records from the front that fit one batch, as one record, and how many they are.

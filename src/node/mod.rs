@@ -31,20 +31,23 @@ mod status;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::error::Result;
 use crate::limits::APPEND_LEN_MAX;
-use crate::log::{Append, Log, Prepare};
+use crate::log::{Contents, Log, Prepare};
+use crate::metrics::Counters;
 use crate::replica::formation::Formation;
 use crate::replica::{Outputs, Recovered, Replica, Role};
-use crate::store::{Commit, Committed, Map, Scan, ScanResult, Store};
+use crate::store::map::Map;
+use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
-use crate::wire::log::Standing;
 use crate::wire::peer::PeerFrame;
 
 pub use requests::{ConnectionId, Token};
-pub use status::Counters;
+pub use cluster::hex;
+pub use journal::LogWrite;
 
 use cluster::Then;
 use journal::Journal;
@@ -76,12 +79,8 @@ pub struct Settings {
 pub struct RecoveredLog {
     /// To go on with.
     pub log: Log,
-    /// All retained entries.
-    pub entries: Vec<crate::wire::log::Entry>,
-    /// The last one.
-    pub hard_state: Option<crate::wire::log::HardState>,
-    /// The last one.
-    pub standing: Option<Standing>,
+    /// Entries, hard state and standing.
+    pub contents: Contents,
 }
 
 /// What happens to a node.
@@ -118,11 +117,13 @@ pub struct Effects<M: Map> {
     /// Frames for peers, by raft id.
     pub frames: Vec<(u64, PeerFrame)>,
     /// To be written to the log, durably.
-    pub write: Option<Append>,
+    pub write: Option<LogWrite>,
     /// A segment to be made ready.
     pub prepare: Option<Prepare>,
     /// To be run on the store's thread.
     pub commit: Option<Commit<M>>,
+    /// To be dropped on the store's thread: that takes as long as there is memory to free.
+    pub retired: Vec<Retired>,
     /// To be run on a thread for range reads.
     pub scans: Vec<(Token, Scan<M>)>,
     /// The node's identity has changed (it belongs to a cluster now): peers must be greeted anew.
@@ -137,6 +138,7 @@ impl<M: Map> Default for Effects<M> {
             write: None,
             prepare: None,
             commit: None,
+            retired: Vec::new(),
             scans: Vec::new(),
             identity_changed: false,
         }
@@ -170,7 +172,7 @@ pub struct Node<M: Map> {
     /// Writes that the leader proposes at the end of this turn.
     to_propose: Vec<Token>,
     /// Committed entries that wait until the store has room.
-    to_apply: std::collections::VecDeque<crate::replica::Committed>,
+    to_apply: VecDeque<crate::replica::Committed>,
     /// Who is at the other end of the connections to peers.
     links: BTreeMap<u64, Identity>,
     /// The newest start of each identity that greeted this node.
@@ -201,10 +203,10 @@ impl<M: Map> Node<M> {
         store: Store<M>,
         now: Now,
     ) -> Result<Node<M>> {
-        let standing = recovered.standing.unwrap_or_default();
+        let RecoveredLog { log, contents: Contents { entries, hard_state, standing } } = recovered;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
-            assert!(recovered.entries.is_empty(), "a node without a cluster has no entries");
+            assert!(entries.is_empty(), "a node without a cluster has no entries");
             Stage::Free(Formation::new(
                 identity.clone(),
                 settings.expect,
@@ -215,8 +217,8 @@ impl<M: Map> Node<M> {
             let replica = Replica::new(
                 settings.replica.clone(),
                 Recovered {
-                    entries: recovered.entries,
-                    hard_state: recovered.hard_state.unwrap_or_default(),
+                    entries,
+                    hard_state,
                     applied: store.applied().index,
                     membership: store.membership().cloned(),
                 },
@@ -231,7 +233,7 @@ impl<M: Map> Node<M> {
             started: now.monotonic,
             stage,
             store,
-            journal: Journal::new(recovered.log),
+            journal: Journal::new(log),
             requests: Requests::default(),
             reads: ReadQueue::default(),
             to_dispatch: Vec::new(),
@@ -260,7 +262,10 @@ impl<M: Map> Node<M> {
             Input::PeerFrame(from, frame) => self.on_peer_frame(from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),
-            Input::Committed(committed) => self.store.committed(committed),
+            Input::Committed(committed) => {
+                let retired = self.store.committed(committed);
+                self.effects.retired.push(retired);
+            }
             Input::Scanned(token, result) => self.on_scanned(token, result),
             Input::DiskSpace(space) => self.on_disk_space(space),
             Input::Stop => self.on_stop(),
@@ -282,10 +287,10 @@ impl<M: Map> Node<M> {
         self.drain()?;
         self.tell_changes();
         self.start_scans()?;
-        self.effects.write = self.journal.next_write()?;
+        self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();
         let force = self.stopping || self.reads.has_waiting_scans();
-        self.effects.commit = self.store.begin_commit(now.monotonic, force)?;
+        self.effects.commit = self.store.begin_commit(now.monotonic, force);
         Ok(std::mem::take(&mut self.effects))
     }
 

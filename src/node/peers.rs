@@ -4,7 +4,7 @@ use super::requests::{Origin, Place};
 use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::NAME_LEN_MAX;
-use crate::store::Map;
+use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, Write, response};
 use crate::wire::peer::{

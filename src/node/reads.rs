@@ -9,7 +9,8 @@ use super::{Node, Stage, Token};
 use crate::error::Result;
 use crate::limits::SCANS_MAX;
 use crate::replica::Confirmed;
-use crate::store::{Map, ScanResult};
+use crate::store::ScanResult;
+use crate::store::map::Map;
 use crate::wire::client::{GetResult, Response, response};
 
 /// Joins a round for nobody: it makes known how old the state is.

@@ -1,28 +1,11 @@
 //! What a node tells of itself.
 
 use super::{Node, Stage};
+use crate::metrics::Counters;
 use crate::replica::Role;
-use crate::store::Map;
+use crate::store::map::Map;
 use crate::wire::client::{Member, NodeRole, NodeStatus, Status};
-
-/// How often things happened since the start.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Counters {
-    /// Messages of consensus to other nodes.
-    pub messages_sent: u64,
-    /// Frames of other nodes.
-    pub messages_received: u64,
-    /// Writes that this node proposed as the leader.
-    pub proposals: u64,
-    /// Writes that this node passed on to the leader.
-    pub forwarded: u64,
-    /// Reads.
-    pub reads: u64,
-    /// Requests answered with an error.
-    pub refused: u64,
-    /// Frames of peers that made no sense.
-    pub protocol_errors: u64,
-}
+use crate::wire::log::MemberInfo;
 
 impl<M: Map> Node<M> {
     /// The node and the cluster, as this node sees them.
@@ -59,6 +42,11 @@ impl<M: Map> Node<M> {
         self.counters
     }
 
+    /// The members of the cluster, as far as the node knows them.
+    pub fn members(&self) -> &[MemberInfo] {
+        self.store.membership().map_or(&[], |membership| &membership.members)
+    }
+
     fn node_status(&self) -> NodeStatus {
         let applied = self.store.applied().index;
         let mut status = NodeStatus {
@@ -89,7 +77,7 @@ impl<M: Map> Node<M> {
             Stage::Member(replica) => replica.progress(),
             _ => Vec::new(),
         };
-        let member = |info: &crate::wire::log::MemberInfo| {
+        let member = |info: &MemberInfo| {
             let is_self = info.raft_id == self.identity.raft_id;
             let matched = progress.iter().find(|node| node.raft_id == info.raft_id);
             Member {

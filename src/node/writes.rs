@@ -9,7 +9,8 @@ use super::{Node, Stage, Token, peers};
 use crate::error::{Error, Result, refusal};
 use crate::limits::{APPEND_LEN_MAX, BUFFER_LEN_MAX};
 use crate::replica::{Committed, Payload, Rejected};
-use crate::store::{Map, Outcome};
+use crate::store::Outcome;
+use crate::store::map::Map;
 use crate::wire::client::{Code, Error as Refusal, Response, Write, op, response};
 use crate::wire::log::Command;
 

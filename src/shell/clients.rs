@@ -22,7 +22,7 @@ use crate::wire::peer::PeerFrame;
 
 /// A connection that was accepted.
 pub(super) struct Client {
-    outbox: Outbox,
+    outbox: Rc<Outbox>,
     since: Instant,
     greeted: Cell<bool>,
     /// Requests that are not answered yet.
@@ -74,7 +74,7 @@ pub(super) async fn accept(reactor: Rc<Reactor>, listener: TcpListener) {
 fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
     let connection = reactor.next_connection();
     let client = Rc::new(Client {
-        outbox: Outbox::default(),
+        outbox: Rc::default(),
         since: Instant::now(),
         greeted: Cell::new(false),
         in_flight: Cell::new(0),
@@ -113,7 +113,7 @@ enum Speaker {
 
 async fn serve(reactor: &Reactor, connection: ConnectionId, client: &Rc<Client>, stream: TcpStream) {
     let mut decoder = Decoder::default();
-    let mut pump = Pump::new(stream, client.clone());
+    let mut pump = Pump::new(stream, client.outbox.clone());
     let mut speaker = Speaker::Unknown;
     loop {
         if let Err(refused) = take_frames(reactor, connection, client, &mut decoder, &mut speaker) {

@@ -17,7 +17,7 @@ use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 use super::reactor::Reactor;
 use super::socket;
 use crate::error::{Error, Result};
-use crate::log::file_name;
+use crate::log::segment::file_name;
 use crate::metrics::Histogram;
 use crate::node::{Input, LogWrite};
 
@@ -87,16 +87,16 @@ impl LogDisk {
     }
 
     async fn write(&self, write: LogWrite) -> Result<()> {
-        let action = || format!("write the log, {}", self.path(write.segment).display());
-        let file = self.file(write.segment).await?;
+        let action = || format!("write the log, {}", self.path(write.place.ordinal).display());
+        let file = self.file(write.place.ordinal).await?;
         let len = write.bytes.len();
         let written = match &*file {
             SegmentFile::Direct(file) => {
                 let mut buffer = file.alloc_dma_buffer(len);
                 buffer.as_bytes_mut()[..len].copy_from_slice(&write.bytes);
-                file.write_at(buffer, write.offset).await
+                file.write_at(buffer, write.place.offset).await
             }
-            SegmentFile::Buffered(file) => file.write_at(write.bytes, write.offset).await,
+            SegmentFile::Buffered(file) => file.write_at(write.bytes, write.place.offset).await,
         };
         let written = written.map_err(|e| Error::io(action(), e.into()))?;
         match written == len {

@@ -63,6 +63,11 @@ impl Outbox {
         self.wake();
     }
 
+    /// Whether it ends when all is sent.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
     /// Ends the connection now.
     pub fn kill(&self) {
         self.dead.set(true);

@@ -10,12 +10,12 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::node::{ConnectionId, Effects, Input, Node, Now};
-use crate::store::lmdb::Lmdb;
+use crate::node::{ConnectionId, Effects, Input, Node};
+use crate::store::lmdb::LmdbMap;
 
 use super::clients::Client;
 use super::disk::LogDisk;
@@ -39,7 +39,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(1600);
 /// See the [module](self).
 pub(super) struct Reactor {
     pub settings: Settings,
-    node: RefCell<Node<Lmdb>>,
+    node: RefCell<Node<LmdbMap>>,
     inbox: RefCell<VecDeque<Input>>,
     waker: Cell<Option<Waker>>,
     failed: Cell<Option<Error>>,
@@ -55,7 +55,7 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(settings: Settings, node: Node<Lmdb>, epoch: Instant, disk: LogDisk, threads: Threads) -> Reactor {
+    pub fn new(settings: Settings, node: Node<LmdbMap>, epoch: Instant, disk: LogDisk, threads: Threads) -> Reactor {
         Reactor {
             settings,
             node: RefCell::new(node),
@@ -93,12 +93,12 @@ impl Reactor {
     }
 
     /// The node, to look at.
-    pub fn node(&self) -> std::cell::Ref<'_, Node<Lmdb>> {
+    pub fn node(&self) -> std::cell::Ref<'_, Node<LmdbMap>> {
         self.node.borrow()
     }
 
     /// The node, to have a new connection greeted. Not to be held across an await.
-    pub fn node_mut(&self) -> std::cell::RefMut<'_, Node<Lmdb>> {
+    pub fn node_mut(&self) -> std::cell::RefMut<'_, Node<LmdbMap>> {
         self.node.borrow_mut()
     }
 
@@ -108,11 +108,6 @@ impl Reactor {
 
     pub fn is_stopping(&self) -> bool {
         self.stop_since.get().is_some()
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.epoch.elapsed(), wall_ms: wall.as_millis() as u64 }
     }
 
     /// Turns until the node has stopped: as it was asked to, or for an error.
@@ -146,7 +141,7 @@ impl Reactor {
     }
 
     fn turn(&self) -> Result<()> {
-        let now = self.now();
+        let now = super::now(self.epoch);
         let inputs = std::mem::take(&mut *self.inbox.borrow_mut());
         let effects = {
             let mut node = self.node.borrow_mut();
@@ -159,8 +154,8 @@ impl Reactor {
         Ok(())
     }
 
-    fn carry_out(&self, effects: Effects<Lmdb>) {
-        let Effects { replies, frames, write, prepare, commit, scans, identity_changed } = effects;
+    fn carry_out(&self, effects: Effects<LmdbMap>) {
+        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } = effects;
         if let Some(write) = write {
             self.disk.submit(write);
         }
@@ -180,6 +175,9 @@ impl Reactor {
         }
         if let Some(commit) = commit {
             self.threads.commit(commit);
+        }
+        for retired in retired {
+            self.threads.drop_retired(retired);
         }
         for (token, scan) in scans {
             self.threads.scan(token, scan);
@@ -209,7 +207,7 @@ impl Reactor {
     /// Ticks raft. What was missed while the reactor was held up is dropped, not replayed: a burst of ticks would look like
     /// a leader's long silence.
     pub async fn tick(&self) {
-        let tick = self.settings.tick() / crate::replica::FINE_TICKS;
+        let tick = Duration::from_millis(self.settings.tick_ms) / crate::replica::FINE_TICKS;
         let mut due = Instant::now() + tick;
         loop {
             glommio::timer::Timer::new(due.saturating_duration_since(Instant::now())).await;

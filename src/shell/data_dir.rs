@@ -1,0 +1,321 @@
+//! The data directory: its lock, the identity of the node that lives in it, and the files of the log.
+//!
+//! ```text
+//! LOCK        held while a server uses the directory
+//! identity    raft id and start counter, in two slots that are overwritten in turn
+//! log/        the segments of the write-ahead log
+//! state-1/    LMDB
+//! ```
+//!
+//! Invariants:
+//! - The raft id is drawn once, when the directory is first used, and is durable before it is used.
+//! - The start counter is durable before the node says a word: no two starts share one.
+//! - A restart takes no space on the disk, so that a node on a full one can come back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+
+use crate::error::{Error, Result};
+use crate::log::Disk;
+
+/// A write of a process that was killed may take this long to end.
+const LOCK_WITHIN: Duration = Duration::from_secs(30);
+/// The raft id is below this: JSON numbers are exact up to it.
+const RAFT_ID_END: u64 = 1 << 53;
+
+const IDENTITY_MAGIC: &[u8; 8] = b"PHLXNODE";
+const IDENTITY_VERSION: u32 = 1;
+const SLOT_LEN: usize = 512;
+
+/// A data directory in use by this process.
+pub(super) struct DataDir {
+    path: PathBuf,
+    /// Held as long as it is open.
+    _lock: File,
+    /// The node that lives here.
+    pub raft_id: u64,
+    /// How often it was started, this time included.
+    pub starts: u64,
+}
+
+impl DataDir {
+    /// Opens the directory, or makes it one, and counts the start.
+    pub fn open(path: &Path) -> Result<DataDir> {
+        let unusable = |e: io::Error| {
+            Error::io(
+                format!("use the data directory {} (DATA_DIR; it must be writable)", path.display()),
+                e,
+            )
+        };
+        fs::create_dir_all(path.join("log")).map_err(unusable)?;
+        let state_is_new = !path.join("state-1").exists();
+        fs::create_dir_all(path.join("state-1")).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("LOCK"))
+            .map_err(unusable)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Error::Environment(format!(
+                "the data directory {} is in use by another server: stop that one, or set another DATA_DIR",
+                path.display()
+            ))
+        })?;
+        let (raft_id, starts) = count_start(&path.join("identity"), state_is_new)?;
+        sync_dir(path)?;
+        Ok(DataDir { path: path.to_owned(), _lock: lock, raft_id, starts })
+    }
+
+    /// The files of the log, after writes of a process that was killed have ended.
+    pub fn log_files(&self) -> Result<LogFiles> {
+        let files = LogFiles { directory: self.path.join("log") };
+        files.wait_for_writes()?;
+        Ok(files)
+    }
+
+    /// The directory of the log.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The directory of the state machine.
+    pub fn state_path(&self) -> PathBuf {
+        self.path.join("state-1")
+    }
+}
+
+fn sync_dir(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| Error::io(format!("sync the directory {}", path.display()), e))
+}
+
+/// Reads the identity, draws one if the directory is new, and makes a start counter durable that is one larger.
+fn count_start(path: &Path, is_new: bool) -> Result<(u64, u64)> {
+    let action = || format!("use {}", path.display());
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|e| Error::io(action(), e))?;
+    let len = file.metadata().map_err(|e| Error::io(action(), e))?.len();
+    let (raft_id, starts) = match len {
+        0 if is_new => (draw_raft_id()?, 0),
+        _ => read_slots(path, &file)?,
+    };
+    let starts = starts + 1;
+    let slot = starts % 2 * SLOT_LEN as u64;
+    let written = match len {
+        0 => file.write_all_at(&[0; 2 * SLOT_LEN], 0),
+        _ => Ok(()),
+    };
+    written
+        .and_then(|()| file.write_all_at(&encode_slot(raft_id, starts), slot))
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io(action(), e))?;
+    Ok((raft_id, starts))
+}
+
+fn draw_raft_id() -> Result<u64> {
+    let drawn = super::random_u64()?;
+    Ok(1 + drawn % (RAFT_ID_END - 1))
+}
+
+/// The newest whole slot. A start that was cut short leaves the other one.
+fn read_slots(path: &Path, file: &File) -> Result<(u64, u64)> {
+    let mut slots = [0; 2 * SLOT_LEN];
+    let lost = |what: &str| {
+        Error::corrupt(
+            path,
+            0,
+            format!(
+                "{what}. The node cannot know who it is, and must not guess. Move the data directory away and start \
+                 with an empty one: the node joins the cluster again under a new identity"
+            ),
+        )
+    };
+    file.read_exact_at(&mut slots, 0).map_err(|_| lost("the identity is missing or cut short"))?;
+    let mut newest = None;
+    for slot in slots.chunks_exact(SLOT_LEN) {
+        newest = newest.max(decode_slot(slot).map_err(Error::Environment)?);
+    }
+    newest.map(|(starts, raft_id)| (raft_id, starts)).ok_or_else(|| lost("neither slot of the identity is whole"))
+}
+
+fn encode_slot(raft_id: u64, starts: u64) -> [u8; SLOT_LEN] {
+    let mut slot = Vec::with_capacity(SLOT_LEN);
+    slot.extend_from_slice(IDENTITY_MAGIC);
+    slot.extend_from_slice(&IDENTITY_VERSION.to_le_bytes());
+    slot.extend_from_slice(&raft_id.to_le_bytes());
+    slot.extend_from_slice(&starts.to_le_bytes());
+    slot.extend_from_slice(&crc32c::crc32c(&slot).to_le_bytes());
+    slot.resize(SLOT_LEN, 0);
+    slot.try_into().expect("it was made that long")
+}
+
+/// `(starts, raft_id)`, or nothing if the slot is not whole; an error for another version.
+fn decode_slot(slot: &[u8]) -> std::result::Result<Option<(u64, u64)>, String> {
+    let (content, crc) = slot[..32].split_at(28);
+    if content[..8] != IDENTITY_MAGIC[..] || crc != crc32c::crc32c(content).to_le_bytes() {
+        return Ok(None);
+    }
+    let number = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
+    let version = u32::from_le_bytes(content[8..12].try_into().expect("four bytes"));
+    if version != IDENTITY_VERSION {
+        return Err(format!(
+            "the data directory has identity format {version}, and this server knows {IDENTITY_VERSION}: use the \
+             server that wrote it, or a newer one"
+        ));
+    }
+    Ok(Some((number(20), number(12))))
+}
+
+/// The segments of the log, for recovery and for preparing new ones. Batches are written elsewhere: see
+/// [`disk`](super::disk).
+#[derive(Clone)]
+pub(super) struct LogFiles {
+    directory: PathBuf,
+}
+
+impl LogFiles {
+    /// A write in flight keeps its file open, and with it the lock, though the process that issued it was killed.
+    fn wait_for_writes(&self) -> Result<()> {
+        let deadline = Instant::now() + LOCK_WITHIN;
+        for name in self.list().map_err(|e| Error::io(format!("list {}", self.directory.display()), e))? {
+            let path = self.directory.join(&name);
+            let file = File::open(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+            while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                if Instant::now() >= deadline {
+                    return Err(Error::Environment(format!(
+                        "{} is still being written by a server that was killed: is its disk stuck?",
+                        path.display()
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Disk for LogFiles {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn len_bytes(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.directory.join(name))?.len())
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = File::open(self.directory.join(name))?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(len) => filled += len,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn create_zeroed(&self, name: &str, len_bytes: u64) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.directory.join(name))?;
+        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        let mut left = len_bytes;
+        while left > 0 {
+            let len = left.min(ZEROS.len() as u64);
+            file.write_all(&ZEROS[..len as usize])?;
+            left -= len;
+        }
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.directory.join(from), self.directory.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.directory.join(name))
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        File::open(self.directory.join(name))?.sync_all()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_drawn_once_and_starts_are_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(first.starts, 1);
+        let raft_id = first.raft_id;
+        assert!((1..RAFT_ID_END).contains(&raft_id));
+        let second = DataDir::open(&path).err().expect("the directory is in use").to_string();
+        assert!(second.contains("in use by another server"), "{second}");
+        drop(first);
+        let again = DataDir::open(&path).unwrap();
+        assert_eq!((again.raft_id, again.starts), (raft_id, 2));
+    }
+
+    #[test]
+    fn a_torn_start_leaves_the_one_before_and_a_lost_identity_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let raft_id = DataDir::open(&path).unwrap().raft_id;
+        DataDir::open(&path).unwrap();
+        // Start 2 is in slot 0.
+        let identity = OpenOptions::new().write(true).open(path.join("identity")).unwrap();
+        identity.write_all_at(&[0xff; 16], 0).unwrap();
+        let again = DataDir::open(&path).unwrap();
+        assert_eq!((again.raft_id, again.starts), (raft_id, 2));
+        drop(again);
+        identity.write_all_at(&[0xff; 1024], 0).unwrap();
+        let refused = DataDir::open(&path).err().expect("no slot is whole").to_string();
+        assert!(refused.contains("neither slot"), "{refused}");
+        fs::remove_file(path.join("identity")).unwrap();
+        assert!(DataDir::open(&path).is_err(), "an identity is not drawn for a directory with data");
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused() {
+        let mut slot = encode_slot(7, 3);
+        assert_eq!(decode_slot(&slot), Ok(Some((3, 7))));
+        slot[8] = 9;
+        let crc = crc32c::crc32c(&slot[..28]).to_le_bytes();
+        slot[28..32].copy_from_slice(&crc);
+        assert!(decode_slot(&slot).unwrap_err().contains("identity format 9"));
+    }
+}

@@ -1,0 +1,223 @@
+//! The real shell: sockets, disk, threads and clock around the [node](crate::node). The only room that knows glommio.
+//!
+//! One thread, pinned to a core, does all that must be fast: it reads from sockets, turns the node, issues the log's
+//! writes and sends. What blocks has [`threads`] of its own.
+//!
+//! - [`reactor`]: the loop. [`clients`] and [`links`] feed it, on [`pump`]s; so do [`disk`] and the threads' [`mailbox`].
+//! - [`data_dir`]: what is read before the reactor starts.
+//! - [`debug`]: HTTP. [`signal`]: SIGTERM. [`socket`]: binding, the right way.
+
+mod clients;
+mod data_dir;
+mod debug;
+mod disk;
+mod links;
+mod mailbox;
+mod pump;
+mod reactor;
+mod signal;
+mod socket;
+mod threads;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use crate::config::{Bootstrap, Cpu, Settings};
+use crate::error::{Error, Result};
+use crate::limits::{CLIENTS_MAX, SEGMENT_LEN};
+use crate::log::{Recovery, recover};
+use crate::node::{self, Node, Now};
+use crate::store::Store;
+use crate::store::lmdb::LmdbMap;
+use crate::wire::client::Identity;
+
+use data_dir::DataDir;
+use disk::LogDisk;
+use mailbox::Mailbox;
+use reactor::{News, Reactor};
+use socket::Listener;
+use threads::Threads;
+
+/// Runs a node until it is asked to stop. An error is the reason why it does not start, or cannot go on.
+pub fn run(settings: Settings) -> Result<()> {
+    let begun = Instant::now();
+    for warning in &settings.warnings {
+        ::log::warn!("{warning}");
+    }
+    raise_descriptor_limit();
+    let data_dir = DataDir::open(&settings.data_dir)?;
+    let clients = Listener::bind("LISTEN_ADDR", &settings.listen_addr.to_string())?;
+    let debug = settings.debug_addr.as_ref().map(|address| Listener::bind("DEBUG_ADDR", &address.to_string()));
+    let debug = debug.transpose()?;
+
+    let log_files = data_dir.log_files()?;
+    let generation = u32::try_from(data_dir.starts).map_err(|_| Error::Store("too many starts".to_owned()))?;
+    let Recovery { contents, torn, log } = recover(&log_files, SEGMENT_LEN, generation)?;
+    if let Some(torn) = torn {
+        ::log::warn!(
+            "the last write to the log was cut short (batch {} at byte {} of {}): it was never acknowledged, and is dropped",
+            torn.sequence,
+            torn.offset,
+            torn.file.display()
+        );
+    }
+    let store = Store::open(LmdbMap::open(&data_dir.state_path())?)?;
+    let identity = identity(&settings, &data_dir, &clients)?;
+    ::log::info!(
+        "phalanx {} starts: node {} (raft id {:x}), clients and peers at {}, HTTP at {}, data in {}, start {}",
+        env!("CARGO_PKG_VERSION"),
+        identity.name,
+        identity.raft_id,
+        clients.address,
+        debug.as_ref().map_or("none".to_owned(), |debug| debug.address.to_string()),
+        settings.data_dir.display(),
+        identity.starts
+    );
+    ::log::info!(
+        "recovered in {} ms: log to index {}, applied to {} (the rest is applied again)",
+        begun.elapsed().as_millis(),
+        contents.last_index(),
+        store.applied().index
+    );
+    ::log::info!(
+        "timing: a tick is {} ms, heartbeats every {} ms, an election after {} to {} ms",
+        settings.tick_ms,
+        settings.heartbeat_interval().as_millis(),
+        settings.election_timeout().as_millis(),
+        2 * settings.election_timeout().as_millis()
+    );
+
+    let recovered = node::RecoveredLog { log, contents };
+    let node = Node::new(node_settings(&settings, &identity)?, identity, recovered, store, now(begun))?;
+    let mailbox = Mailbox::new();
+    // Started before the reactor is pinned: a thread inherits the core of the one that starts it.
+    let threads = Threads::start(&settings.data_dir, log_files, &mailbox)?;
+    signal::watch(mailbox.clone())?;
+    let disk = LogDisk::new(data_dir.log_path());
+    let executor = LocalExecutorBuilder::new(placement(&settings, clients.address.port()))
+        .name("reactor")
+        .make()
+        .map_err(refused_io_uring)?;
+    executor.run(async move {
+        let reactor = Rc::new(Reactor::new(settings, node, begun, disk, threads));
+        serve(&reactor, mailbox, clients, debug).await
+    })
+}
+
+async fn serve(
+    reactor: &Rc<Reactor>,
+    mailbox: Mailbox<News>,
+    clients: Listener,
+    debug: Option<Listener>,
+) -> Result<()> {
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| drop(glommio::spawn_local(task).detach());
+    let r = reactor.clone();
+    spawn(Box::pin(async move { r.disk.run(&r).await }));
+    let r = reactor.clone();
+    spawn(Box::pin(async move { r.receive_news(mailbox).await }));
+    let r = reactor.clone();
+    spawn(Box::pin(async move { r.tick().await }));
+    spawn(Box::pin(clients::accept(reactor.clone(), clients.adopt())));
+    spawn(Box::pin(clients::sweep(reactor.clone())));
+    spawn(Box::pin(links::keep(reactor.clone())));
+    if let Some(debug) = debug {
+        spawn(Box::pin(debug::serve(reactor.clone(), debug.adopt())));
+    }
+    let stopped = reactor.run().await;
+    if stopped.is_ok() {
+        ::log::info!("stopped");
+    }
+    stopped
+}
+
+fn node_settings(settings: &Settings, identity: &Identity) -> Result<node::Settings> {
+    Ok(node::Settings {
+        replica: crate::replica::Settings {
+            raft_id: identity.raft_id,
+            nonce: identity.nonce,
+            seed: random_u64()?,
+            election_ticks: settings.election as u32,
+            heartbeat_ticks: settings.heartbeat as u32,
+            tick: Duration::from_millis(settings.tick_ms),
+        },
+        expect: settings.expect as u32,
+        may_form: settings.bootstrap == Bootstrap::Auto,
+    })
+}
+
+fn identity(settings: &Settings, data_dir: &DataDir, clients: &Listener) -> Result<Identity> {
+    let address = match &settings.own_address {
+        Some(address) => address.to_string(),
+        // A wildcard is no address to reach anybody at.
+        None if clients.address.ip().is_unspecified() => String::new(),
+        None => clients.address.to_string(),
+    };
+    Ok(Identity {
+        cluster_id: Default::default(),
+        raft_id: data_dir.raft_id,
+        name: settings.node_id.clone(),
+        address,
+        starts: data_dir.starts,
+        nonce: random_u64()?,
+    })
+}
+
+fn now(epoch: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Now { monotonic: epoch.elapsed(), wall_ms: wall.as_millis() as u64 }
+}
+
+fn random_u64() -> Result<u64> {
+    getrandom::u64().map_err(|e| Error::Environment(format!("the kernel gives no random numbers: {e}")))
+}
+
+/// A core for the reactor. Nodes of one machine have different ports, and by them take different cores.
+fn placement(settings: &Settings, port: u16) -> Placement {
+    match settings.cpu {
+        Cpu::Unpinned => Placement::Unbound,
+        Cpu::Core(core) => Placement::Fixed(core),
+        Cpu::Auto => {
+            let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Placement::Unbound };
+            let cores: Vec<usize> =
+                (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+            match cores.len() {
+                0 => Placement::Unbound,
+                count => Placement::Fixed(cores[usize::from(port) % count]),
+            }
+        }
+    }
+}
+
+/// Each connection takes a descriptor. As many as the kernel gives; what is over the limit is then refused one by one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = (2 * CLIENTS_MAX) as u64;
+    let raised = Rlimit { current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))), ..limit };
+    if limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_err() {
+        ::log::warn!("the limit of open files stays at {:?}", limit.current);
+    }
+}
+
+/// What glommio says when it does not start, with the way out.
+fn refused_io_uring(error: glommio::GlommioError<()>) -> Error {
+    use glommio::{GlommioError, ReactorErrorKind};
+    match error {
+        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(has, needs)) => Error::Environment(format!(
+            "the limit of locked memory is {} KiB, and io_uring needs {} KiB: raise it (`ulimit -l 8192`, systemd: \
+             LimitMEMLOCK=8M, docker: --ulimit memlock=8388608)",
+            has / 1024,
+            needs / 1024
+        )),
+        GlommioError::IoError(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported) => {
+            Error::Environment(format!(
+                "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in \
+                 Docker 25 or newer, a seccomp profile that allows it (--security-opt seccomp=...)"
+            ))
+        }
+        GlommioError::IoError(e) => Error::io("start the reactor on io_uring", e),
+        other => Error::Environment(format!("the reactor does not start: {other}")),
+    }
+}

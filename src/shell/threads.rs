@@ -1,0 +1,164 @@
+//! What blocks, on threads of its own: commits of the state machine, range reads, preparing segments, looking at the
+//! disk's free space.
+//!
+//! Invariant: a commit is begun only when the disk space that it may take is reserved, so that a full disk is met while
+//! nothing has been changed. Until then it waits, and writes are refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::data_dir::LogFiles;
+use super::mailbox::Mailbox;
+use super::reactor::News;
+use crate::error::{Error, Result};
+use crate::limits::DISK_RESERVE;
+use crate::log::{Prepare, is_no_space, prepare};
+use crate::metrics::{Histogram, LatencySummary};
+use crate::node::{Input, Token};
+use crate::store::lmdb::LmdbMap;
+use crate::store::{Commit, Retired, Scan};
+
+/// How often the free space is looked at, and what waits for space tries again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the store's thread does.
+enum StoreJob {
+    Commit(Commit<LmdbMap>),
+    Drop(Retired),
+}
+
+/// The threads' ends of their queues. What is queued is bounded by the node: one commit, one segment,
+/// [`SCANS_MAX`](crate::limits::SCANS_MAX) range reads.
+pub(super) struct Threads {
+    store: Sender<StoreJob>,
+    scans: Sender<(Token, Scan<LmdbMap>)>,
+    segments: Sender<Prepare>,
+    commit_latency: Arc<Mutex<Histogram>>,
+}
+
+impl Threads {
+    /// Starts the threads. They end with the process.
+    pub fn start(data_dir: &Path, log_files: LogFiles, mailbox: &Mailbox<News>) -> Result<Threads> {
+        let (store, store_jobs) = mpsc::channel();
+        let (scans, scan_jobs) = mpsc::channel();
+        let (segments, segment_jobs) = mpsc::channel();
+        let commit_latency = Arc::new(Mutex::new(Histogram::default()));
+
+        let (news, latency) = (mailbox.clone(), commit_latency.clone());
+        start("store", move || run_store(&store_jobs, &news, &latency))?;
+        let news = mailbox.clone();
+        start("scans", move || run_scans(&scan_jobs, &news))?;
+        let (news, data_dir) = (mailbox.clone(), data_dir.to_owned());
+        start("segments", move || run_segments(&segment_jobs, &data_dir, &log_files, &news))?;
+        Ok(Threads { store, scans, segments, commit_latency })
+    }
+
+    pub fn commit(&self, commit: Commit<LmdbMap>) {
+        self.give(self.store.send(StoreJob::Commit(commit)));
+    }
+
+    /// Frees the memory of changes that are committed.
+    pub fn drop_retired(&self, retired: Retired) {
+        self.give(self.store.send(StoreJob::Drop(retired)));
+    }
+
+    pub fn scan(&self, token: Token, scan: Scan<LmdbMap>) {
+        self.give(self.scans.send((token, scan)));
+    }
+
+    pub fn prepare(&self, wish: Prepare) {
+        self.give(self.segments.send(wish));
+    }
+
+    /// How long the commits took.
+    pub fn commit_latency(&self) -> LatencySummary {
+        self.commit_latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).summary()
+    }
+
+    fn give<T>(&self, sent: std::result::Result<(), mpsc::SendError<T>>) {
+        // A thread ends early only by a panic, and a node that lacks one cannot go on.
+        assert!(sent.is_ok(), "a thread of this process is gone");
+    }
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(|_| ()).map_err(|e| Error::io("start a thread", e))
+}
+
+fn run_store(jobs: &Receiver<StoreJob>, mailbox: &Mailbox<News>, latency: &Mutex<Histogram>) {
+    for job in jobs {
+        let StoreJob::Commit(commit) = job else { continue };
+        let begun = Instant::now();
+        mailbox.send(match commit_with_room(commit, mailbox) {
+            Ok(committed) => News::Input(Input::Committed(committed)),
+            Err(error) => News::Failed(error),
+        });
+        let us = begun.elapsed().as_micros() as u64;
+        latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).record_us(us);
+    }
+}
+
+fn commit_with_room(commit: Commit<LmdbMap>, mailbox: &Mailbox<News>) -> Result<crate::store::Committed> {
+    while !commit.reserve()? {
+        let why = "the state machine's database needs room to grow, and the disk is full: make space on it";
+        mailbox.send(News::Input(Input::DiskSpace(Err(why.to_owned()))));
+        std::thread::sleep(LOOK_EVERY);
+    }
+    commit.run()
+}
+
+fn run_scans(jobs: &Receiver<(Token, Scan<LmdbMap>)>, mailbox: &Mailbox<News>) {
+    for (token, scan) in jobs {
+        mailbox.send(match scan.run() {
+            Ok(result) => News::Input(Input::Scanned(token, result)),
+            Err(error) => News::Failed(error),
+        });
+    }
+}
+
+/// Prepares segments, and between them looks at the disk. A segment for which there is no room is tried again.
+fn run_segments(jobs: &Receiver<Prepare>, data_dir: &Path, files: &LogFiles, mailbox: &Mailbox<News>) {
+    let mut wish: Option<Prepare> = None;
+    loop {
+        if let Some(wanted) = &wish {
+            match prepare(files, wanted) {
+                Ok(()) => {
+                    mailbox.send(News::Input(Input::Prepared(wanted.ordinal)));
+                    wish = None;
+                }
+                Err(error) if is_no_space(&error) => {
+                    mailbox.send(News::Input(Input::DiskSpace(Err(error.to_string()))));
+                }
+                Err(error) => return mailbox.send(News::Failed(error)),
+            }
+        }
+        match jobs.recv_timeout(LOOK_EVERY) {
+            Ok(wanted) => wish = Some(wanted),
+            Err(RecvTimeoutError::Timeout) if wish.is_none() => match free_space(data_dir) {
+                Ok(space) => mailbox.send(News::Input(Input::DiskSpace(space))),
+                Err(error) => return mailbox.send(News::Failed(error)),
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Whether the disk has the reserve that writes need; if not, why.
+fn free_space(data_dir: &Path) -> Result<std::result::Result<(), String>> {
+    let stat = rustix::fs::statvfs(data_dir)
+        .map_err(|e| Error::io(format!("look at the free space of {}", data_dir.display()), e.into()))?;
+    let free = stat.f_bavail * stat.f_frsize;
+    Ok(match free >= DISK_RESERVE {
+        true => Ok(()),
+        false => Err(format!(
+            "the disk of {} has {} MiB free, and {} MiB are the least: make space on it",
+            PathBuf::from(data_dir).display(),
+            free >> 20,
+            DISK_RESERVE >> 20
+        )),
+    })
+}
