@@ -1,7 +1,7 @@
 //! The write-ahead log: what makes a write durable before anything else happens to it.
 //!
 //! It promises:
-//! - **Nothing that was acknowledged is dropped in silence.** [`recover`] yields every batch whose
+//! - **Nothing that was acknowledged is dropped in silence.** [`recover()`] yields every batch whose
 //!   write had returned, or it refuses and names the file and the byte.
 //! - **A torn last write is no damage.** It was not acknowledged; recovery stops before it and says
 //!   so, and the next batch is written over it.

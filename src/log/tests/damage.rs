@@ -121,7 +121,7 @@ fn intact_sectors_in_the_wrong_place_are_refused() {
 
 #[test]
 fn a_lone_sector_after_the_end_is_of_a_torn_write_only_where_that_can_be() {
-    // The log is cut behind batch 1, sector 8; of batch 2 or 3 one sector is left somewhere.
+    // All behind batch 1 is blank, but for one sector of batch 2 or 3.
     let left = |from: usize, to: usize| {
         let disk = four_batches();
         let name = segment::file_name(1);
