@@ -3,7 +3,8 @@
 //! Invariants:
 //! - Nothing but the state, the command and constants is consulted. To change what is computed here, or in
 //!   `wire::validate`, is to raise [`APPLY_VERSION`](crate::limits::APPLY_VERSION).
-//! - A transaction runs on changes of its own, which the store takes when it is done: a refusal leaves nothing.
+//! - A transaction runs on changes of its own, which the store takes when it is done: a refusal
+//!   leaves nothing.
 //! - The revision grows by one for a command that changes something, and all its changes share that revision.
 
 #![forbid(unsafe_code)]

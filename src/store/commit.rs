@@ -1,7 +1,8 @@
 //! The commit pipeline: what a store thread does with the write buffer.
 //!
-//! One commit is one transaction of the map: the newest change of each key, the remembered requests, and the meta
-//! data as of the last of them. So the map always shows the state as of one index of the log, and says which.
+//! One commit is one transaction of the map: the newest change of each key, the remembered
+//! requests, and the meta data as of the last of them. So the map always shows the state as of one
+//! index of the log, and says which.
 
 #![forbid(unsafe_code)]
 

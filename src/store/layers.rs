@@ -1,12 +1,12 @@
 //! The write buffer: changes that were applied and are not yet in the map, and the view over both.
 //!
-//! Layers of an LSM kind. One is active and takes the changes; older ones are sealed, immutable and shared, oldest
-//! first. The newest layer that knows a key decides, the map is asked last.
+//! Layers of an LSM kind. One is active and takes the changes; older ones are sealed, immutable and
+//! shared, oldest first. The newest layer that knows a key decides, the map is asked last.
 //!
 //! Invariants:
 //! - A sealed layer never changes: scans and commits read it on other threads.
-//! - A layer is dropped only when the map has durably taken it. Until then it stands before the map, so it does not
-//!   matter whether a snapshot was taken before or after that commit.
+//! - A layer is dropped only when the map has durably taken it. Until then it stands before the
+//!   map, so it does not matter whether a snapshot was taken before or after that commit.
 
 #![forbid(unsafe_code)]
 
@@ -149,7 +149,8 @@ impl<'a> Iterator for Overlay<'a> {
     }
 }
 
-/// Visits the live records of a range in key order, as an overlay over a map shows them, until the visitor breaks.
+/// Visits the live records of a range in key order, as an overlay over a map shows them, until the
+/// visitor breaks.
 pub(super) fn scan_merged<S: Snapshot>(
     overlay: Overlay<'_>,
     snapshot: &S,

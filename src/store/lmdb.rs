@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - Every commit is synced, data before meta page: no flag weakens LMDB's default.
-//! - What [`LmdbMap::open`] shows is durable. After a kill the page cache may show a commit whose sync never finished;
-//!   opening syncs it before anybody relies on it.
+//! - What [`LmdbMap::open`] shows is durable. After a kill the page cache may show a commit whose
+//!   sync never finished; opening syncs it before anybody relies on it.
 //! - The map's size is reserved once, as address space, and never changed.
 //! - Read transactions are not tied to threads, so that a snapshot that was opened on the reactor can
 //!   be read elsewhere.

@@ -1,4 +1,5 @@
-//! The ordered map under the state machine: three tables of bytes, read through snapshots and changed by batches.
+//! The ordered map under the state machine: three tables of bytes, read through snapshots and
+//! changed by batches.
 //!
 //! The only thing that the state machine asks of the outside world. LMDB implements it for real, a
 //! B-tree in memory for tests and simulation.

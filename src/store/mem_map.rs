@@ -1,5 +1,5 @@
-//! The ordered map in memory, for tests and simulation. What was committed survives a "crash" of the state machine as
-//! long as a clone of the map is kept.
+//! The ordered map in memory, for tests and simulation. What was committed survives a "crash" of
+//! the state machine as long as a clone of the map is kept.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! What the state machine knows of itself: how far the log is applied, the membership as of then, counts. Written
-//! with every commit, in the same transaction as the data.
+//! What the state machine knows of itself: how far the log is applied, the membership as of then,
+//! counts. Written with every commit, in the same transaction as the data.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! The replicated state machine: what the log says, applied in order, in memory at once and on disk a little later.
+//! The replicated state machine: what the log says, applied in order, in memory at once and on disk
+//! a little later.
 //!
 //! ```text
 //!   committed entry --> apply --> Outcome (to the waiting client)
@@ -11,13 +12,13 @@
 //! ```
 //!
 //! What it promises:
-//! - **Deterministic.** The same entries give the same outcomes and, once committed, the same bytes in the map, on every
-//!   replica, however often each commits and whenever it restarts.
+//! - **Deterministic.** The same entries give the same outcomes and, once committed, the same bytes
+//!   in the map, on every replica, however often each commits and whenever it restarts.
 //! - **Exactly once.** A request id is applied at most once (see `remembered`).
-//! - **One index.** The map shows the state as of one index of the log, [`Store::durable`]. After a crash the log is
-//!   applied from the index after it, and no segment of the log goes before it was passed.
-//! - **Never blocks.** [`Store`] lives on the reactor. Committing and range reads are values ([`Commit`], [`Scan`]) that
-//!   run on a store thread. A lookup of one key may fault a page of the map.
+//! - **One index.** The map shows the state as of one index of the log, [`Store::durable`]. After a
+//!   crash the log is applied from the index after it, and no segment of the log goes before it was passed.
+//! - **Never blocks.** [`Store`] lives on the reactor. Committing and range reads are values
+//!   ([`Commit`], [`Scan`]) that run on a store thread. A lookup of one key may fault a page of the map.
 //!
 //! Pure but for [`lmdb`]: time comes in as an argument, the disk is behind [`map::Map`].
 
@@ -57,8 +58,8 @@ use crate::wire::log::{Command, Membership};
 /// See the [module](self).
 pub struct Store<M: Map> {
     map: M,
-    /// Kept for lookups from one commit to the next. It pins no page that LMDB could otherwise reuse, since it shows
-    /// the last commit, which LMDB keeps in any case.
+    /// Kept for lookups from one commit to the next. It pins no page that LMDB could otherwise
+    /// reuse, since it shows the last commit, which LMDB keeps in any case.
     snapshot: OnceCell<M::Snapshot>,
     layers: Layers,
     window: Window,
@@ -95,8 +96,9 @@ impl<M: Map> Store<M> {
         })
     }
 
-    /// Applies the command of an entry. An error concerns this node alone and stops it; what is to be answered,
-    /// refusals included, is in the outcome.
+    /// Applies the command of an entry. An error concerns this node alone and stops it; what is to
+    /// be answered, refusals included, is in the outcome. After an error the store is not to be used,
+    /// nor committed: the entry counts as applied and is not.
     ///
     /// # Panics
     /// If the entry is not the one after the last.
@@ -192,8 +194,8 @@ impl<M: Map> Store<M> {
         }
     }
 
-    /// Begins a range read as of [`Store::applied`], to be run on a store thread. `None`: the buffer has its most
-    /// layers, try again after the next commit (which is due at once).
+    /// Begins a range read as of [`Store::applied`], to be run on a store thread. `None`: the
+    /// buffer has its most layers, try again after the next commit (which is due at once).
     pub fn scan(&mut self, range: &Range) -> Result<Option<Scan<M>>> {
         if !self.layers.active.changes.is_empty() {
             if self.layers.sealed_count() >= LAYERS_MAX {

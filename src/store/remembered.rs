@@ -1,15 +1,16 @@
 //! Exactly once: the window of remembered requests.
 //!
-//! The outcomes of the last writes are kept under their request ids, so that a retry is answered with the first
-//! outcome and not applied again. The window is replicated state: what it holds, and what it evicts, depends on
-//! nothing but the log.
+//! The outcomes of the last writes are kept under their request ids, so that a retry is answered
+//! with the first outcome and not applied again. The window is replicated state: what it holds, and
+//! what it evicts, depends on nothing but the log.
 //!
 //! Invariants:
 //! - At most one request is remembered for one index of the log, and indexes ascend.
-//! - The window holds every request that was remembered above its floor, and none at or below it. The floor is the
-//!   largest index that was evicted, and only grows.
-//! - Hence: an application of a request can only stand above its `since`. With `since` at or above the floor, an
-//!   unknown id means that it was never applied. Below the floor nothing can be said: [`Window::may_have_forgotten`].
+//! - The window holds every request that was remembered above its floor, and none at or below it.
+//!   The floor is the largest index that was evicted, and only grows.
+//! - Hence: an application of a request can only stand above its `since`. With `since` at or above
+//!   the floor, an unknown id means that it was never applied. Below the floor nothing can be said:
+//!   [`Window::may_have_forgotten`].
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Range reads. Begun on the reactor, where they cost a few reference counts, and run on a store thread.
 //!
-//! Invariant: a [`Scan`] shows the store as it was when the scan was begun, whatever is applied or committed before
-//! it runs.
+//! Invariant: a [`Scan`] shows the store as it was when the scan was begun, whatever is applied or
+//! committed before it runs.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::limits::{RANGE_BYTES_MAX, RANGE_ENTRIES_MAX};
 use crate::wire::client::{Range, RangeResult};
 
-/// A range read that was begun: see the [module](self). To be run soon: it holds a snapshot of the map.
+/// A range read that was begun. To be run soon: it holds a snapshot of the map.
 pub struct Scan<M: Map> {
     pub(super) range: Range,
     /// Oldest first.

@@ -106,8 +106,7 @@ fn each_operator_on_each_target() {
     }
     // k: value m, version 2, created at 2, modified at 3.
     let value = |v: &'static [u8]| Target::Value(Bytes::from_static(v));
-    let triples: [(fn(u64) -> Target, u64); 3] =
-        [(Target::Version, 2), (Target::CreateRevision, 2), (Target::ModRevision, 3)];
+    let numbers = |n| [Target::Version(n), Target::CreateRevision(n), Target::ModRevision(n)];
     // (key, target, whether the key's own is less, equal, greater)
     let mut cases: Vec<(&[u8], Target, [bool; 3])> = vec![
         (b"k", value(b"z"), [true, false, false]),
@@ -115,7 +114,8 @@ fn each_operator_on_each_target() {
         (b"k", value(b""), [false, false, true]),
         (b"missing", value(b""), [true, false, false]),
     ];
-    for (target, own) in triples {
+    for (at, own) in [2, 2, 3].into_iter().enumerate() {
+        let target = |n| numbers(n)[at].clone();
         cases.push((b"k", target(own + 1), [true, false, false]));
         cases.push((b"k", target(own), [false, true, false]));
         cases.push((b"k", target(own - 1), [false, false, true]));
