@@ -19,7 +19,7 @@ const SUB_COUNT: usize = 1 << SUB_BITS;
 const BUCKETS: usize = (64 - SUB_BITS as usize + 1) * SUB_COUNT;
 
 /// What a node has counted since it started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Raft messages sent to peers.
     pub messages_sent: u64,

@@ -137,11 +137,11 @@ fn take_frames(
 ) -> Result<(), Refusal> {
     while client.may_ask() && !client.outbox.is_closing() {
         if let Speaker::Peer(from) = speaker {
-            let Some(frame) = decoder.next::<PeerFrame>().map_err(protocol_error)? else { return Ok(()) };
+            let Some(frame) = decoder.next_frame::<PeerFrame>().map_err(protocol_error)? else { return Ok(()) };
             reactor.post(Input::PeerFrame(from.clone(), frame));
             continue;
         }
-        let Some(ClientFrame { frame }) = decoder.next().map_err(protocol_error)? else { return Ok(()) };
+        let Some(ClientFrame { frame }) = decoder.next_frame().map_err(protocol_error)? else { return Ok(()) };
         match (frame, &speaker) {
             (Some(client_frame::Frame::Hello(hello)), Speaker::Unknown) => {
                 *speaker = greet(reactor, client, hello)?;

@@ -1,7 +1,7 @@
 //! Connections to the peers: one to each, opened here, on which this node sends. What a peer has to say comes on the
 //! connection that it opens itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
@@ -34,7 +34,6 @@ pub(super) struct Links {
     up: RefCell<HashMap<u64, Rc<Outbox>>>,
     /// The addresses that a task keeps a link to.
     begun: RefCell<Vec<String>>,
-    bytes_sent: Cell<u64>,
 }
 
 impl Links {
@@ -154,7 +153,7 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
     reactor.post(Input::PeerUp(peer));
     let mut refused = None;
     while pump.next(true, |bytes| decoder.feed(bytes)).await != Event::Closed {
-        if let Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) = decoder.next() {
+        if let Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) = decoder.next_frame() {
             refused = Some(error.message);
         }
     }
@@ -168,7 +167,7 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
 
 async fn welcome(pump: &mut Pump, decoder: &mut Decoder) -> Result<Identity, String> {
     loop {
-        match decoder.next::<ServerFrame>().map_err(|e| e.to_string())? {
+        match decoder.next_frame::<ServerFrame>().map_err(|e| e.to_string())? {
             Some(ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) }) => {
                 return welcome.node.ok_or_else(|| "the answer lacks an identity".to_owned());
             }

@@ -46,12 +46,6 @@ impl Outbox {
         self.wake();
     }
 
-    /// Queues bytes.
-    pub fn send_bytes(&self, bytes: &[u8]) {
-        self.unsent.borrow_mut().extend_from_slice(bytes);
-        self.wake();
-    }
-
     /// Bytes that are not sent yet.
     pub fn unsent_len(&self) -> usize {
         self.unsent.borrow().len()

@@ -106,10 +106,6 @@ impl Reactor {
         self.next_connection.replace(self.next_connection.get() + 1)
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.stop_since.get().is_some()
-    }
-
     /// Turns until the node has stopped: as it was asked to, or for an error.
     pub async fn run(&self) -> Result<()> {
         // The first turn needs no cause: there may be something to do from the start.

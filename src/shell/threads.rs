@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the store's thread does.
 enum StoreJob {
     Commit(Commit<LmdbMap>),
-    Drop(Retired),
+    Free(Retired),
 }
 
 /// The threads' ends of their queues. What is queued is bounded by the node: one commit, one segment,
@@ -61,7 +61,7 @@ impl Threads {
 
     /// Frees the memory of changes that are committed.
     pub fn drop_retired(&self, retired: Retired) {
-        self.give(self.store.send(StoreJob::Drop(retired)));
+        self.give(self.store.send(StoreJob::Free(retired)));
     }
 
     pub fn scan(&self, token: Token, scan: Scan<LmdbMap>) {
@@ -90,7 +90,13 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
 
 fn run_store(jobs: &Receiver<StoreJob>, mailbox: &Mailbox<News>, latency: &Mutex<Histogram>) {
     for job in jobs {
-        let StoreJob::Commit(commit) = job else { continue };
+        let commit = match job {
+            StoreJob::Commit(commit) => commit,
+            StoreJob::Free(retired) => {
+                drop(retired);
+                continue;
+            }
+        };
         let begun = Instant::now();
         mailbox.send(match commit_with_room(commit, mailbox) {
             Ok(committed) => News::Input(Input::Committed(committed)),

@@ -57,6 +57,11 @@ impl Layer {
         self.remembered.push(remembered);
     }
 
+    /// Bytes of memory that the layer takes, roughly.
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
     fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.remembered.is_empty()
     }

@@ -17,8 +17,16 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
 
 use super::map::{Batch, KeyRange, Map, Snapshot, Table};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
 use crate::limits::{MAP_LEN, MAP_READERS_MAX};
+
+/// LMDB's pages are as long as the kernel's.
+const PAGE_LEN: u64 = 4096;
+/// Pages that any commit may take: for the list of free pages, and the roots of the tables.
+const RESERVED_PAGES: u64 = 1024;
 
 type Tables = [Database<'static, Bytes, Bytes>; Table::ALL.len()];
 
@@ -85,6 +93,26 @@ impl Map for LmdbMap {
         let txn = self.env.clone().static_read_txn();
         let txn = txn.map_err(|e| failure("read from", &self.dir, e))?;
         Ok(LmdbSnapshot { txn, tables: self.tables, dir: self.dir.clone() })
+    }
+
+    /// Allocates blocks behind the end of the file, into which LMDB then grows.
+    fn reserve(&self, changes: usize, len_bytes: usize) -> Result<bool> {
+        let info = self.env.info();
+        let used = (info.last_page_number as u64 + 1) * PAGE_LEN;
+        // Each change copies a leaf and adds a little to the branches above; long values have pages of their own.
+        let pages = 2 * changes as u64 + RESERVED_PAGES;
+        let growth = pages * PAGE_LEN + 2 * len_bytes as u64;
+        let file = self.env.try_clone_inner_file().map_err(|e| failure("reserve room in", &self.dir, e))?;
+        match fallocate(&file, FallocateFlags::KEEP_SIZE, used, growth) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOSPC | Errno::DQUOT) => Ok(false),
+            // Without it the free space is all that can be looked at.
+            Err(Errno::OPNOTSUPP) => {
+                let stat = fstatvfs(&file).map_err(|e| Error::io("look at the free space", e.into()))?;
+                Ok(stat.f_bavail * stat.f_frsize > growth)
+            }
+            Err(e) => Err(Error::io(format!("reserve room in {}", self.dir.display()), e.into())),
+        }
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

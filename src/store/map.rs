@@ -108,6 +108,10 @@ pub trait Map: Clone + Send + 'static {
     /// The map as of the last commit. Cheap enough for the reactor.
     fn snapshot(&self) -> Result<Self::Snapshot>;
 
+    /// Makes sure that a batch of so many changes, with so many bytes, cannot meet a full disk. False if the disk has not
+    /// enough room: nothing is changed then. Blocks.
+    fn reserve(&self, changes: usize, len_bytes: usize) -> Result<bool>;
+
     /// Makes a batch durable. Blocks, so it runs on a store thread. After an error nothing is known
     /// about the map, and the node stops.
     fn commit(&self, batch: &Batch) -> Result<()>;

@@ -39,6 +39,10 @@ impl Map for MemMap {
         Ok(MemSnapshot(self.lock().clone()))
     }
 
+    fn reserve(&self, _changes: usize, _len_bytes: usize) -> Result<bool> {
+        Ok(true)
+    }
+
     fn commit(&self, batch: &Batch) -> Result<()> {
         let mut tables = self.lock();
         // Copies the tables if a snapshot still shows them.

@@ -63,9 +63,9 @@ pub fn encode(message: &impl Message, out: &mut BytesMut) {
 ///
 /// let mut decoder = frame::Decoder::default();
 /// decoder.feed(&bytes[..3]);
-/// assert_eq!(decoder.next::<ClientFrame>(), Ok(None));
+/// assert_eq!(decoder.next_frame::<ClientFrame>(), Ok(None));
 /// decoder.feed(&bytes[3..]);
-/// assert_eq!(decoder.next::<ClientFrame>(), Ok(Some(sent)));
+/// assert_eq!(decoder.next_frame::<ClientFrame>(), Ok(Some(sent)));
 /// ```
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -82,7 +82,7 @@ impl Decoder {
     }
 
     /// The next whole frame, `None` if more bytes are needed.
-    pub fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn next_frame<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -151,7 +151,7 @@ mod tests {
             let mut seen = Vec::new();
             for part in [&bytes[..cut], &bytes[cut..]] {
                 decoder.feed(part);
-                while let Some(frame) = decoder.next::<ClientFrame>().unwrap() {
+                while let Some(frame) = decoder.next_frame::<ClientFrame>().unwrap() {
                     seen.push(frame);
                 }
             }
@@ -164,23 +164,23 @@ mod tests {
     fn a_length_of_4_gib_is_refused_at_its_header() {
         let mut decoder = Decoder::default();
         decoder.feed(&[0xff; 4]);
-        assert_eq!(decoder.next::<ClientFrame>(), Err(FrameError::Length(u32::MAX)));
+        assert_eq!(decoder.next_frame::<ClientFrame>(), Err(FrameError::Length(u32::MAX)));
         decoder.feed(&[0; 4096]);
         assert_eq!(decoder.pending_len(), 0, "nothing is kept after an error");
-        assert_eq!(decoder.next::<ClientFrame>(), Err(FrameError::Length(u32::MAX)));
+        assert_eq!(decoder.next_frame::<ClientFrame>(), Err(FrameError::Length(u32::MAX)));
     }
 
     #[test]
     fn http_on_the_wrong_port_is_told_apart() {
         let mut decoder = Decoder::default();
         decoder.feed(b"GET / HTTP/1.1\r\n\r\n");
-        assert!(matches!(decoder.next::<ClientFrame>(), Err(FrameError::Length(_))));
+        assert!(matches!(decoder.next_frame::<ClientFrame>(), Err(FrameError::Length(_))));
     }
 
     #[test]
     fn a_body_that_is_no_message_is_an_error() {
         let mut decoder = Decoder::default();
         decoder.feed(&[0, 0, 0, 3, 0xff, 0xff, 0xff]);
-        assert!(matches!(decoder.next::<ClientFrame>(), Err(FrameError::Body(_))));
+        assert!(matches!(decoder.next_frame::<ClientFrame>(), Err(FrameError::Body(_))));
     }
 }

@@ -10,6 +10,7 @@
 pub mod frame;
 pub mod validate;
 
+#[allow(clippy::large_enum_variant)]
 /// The client protocol: `proto/client.proto`.
 #[allow(missing_docs)]
 pub mod client {
