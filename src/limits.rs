@@ -126,6 +126,8 @@ pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(5);
 pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// The least time that a node gets to answer before the client turns to another one.
 pub const CLIENT_ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// The longest such time.
+pub const CLIENT_ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
 const _: () = {
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < WRITE_LEN_MAX);

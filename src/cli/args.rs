@@ -1,8 +1,9 @@
 //! The command line as the user types it, to the command that is meant.
 //!
-//! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares it, and takes the
-//! word `help` for a call for help wherever it stands. So the words are put in order first ([`normalise`]): the common
-//! options, the command, its own options, `--`, its arguments. What follows `--` is never an option.
+//! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares
+//! it, and takes the word `help` for a call for help wherever it stands. So the words are put in
+//! order first ([`normalise`]): the common options, the command, its own options, `--`, its
+//! arguments. What follows `--` is never an option.
 
 use std::time::Duration;
 
@@ -21,10 +22,10 @@ pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
                {command_name} get hello --json\n\
                {command_name} put photo - < photo.jpg\n\
                {command_name} put balance -- -5",
-    note = "Options go before or after the arguments, with one dash or two, as `--addr X` or \
+    note = "Options go before or after the arguments, with one dash or two, as `--addr X` or\n\
             `--addr=X`. `--` ends the options. `{command_name} get --help` tells about one command.\n\n\
-            --addr takes one host:port or several with commas between, --timeout a number with ms, s \
-            or m. Where --addr is not given, the environment's PHALANX_ADDR is taken, else \
+            --addr takes one host:port or several with commas between, --timeout a number with\n\
+            ms, s or m. Where --addr is not given, the environment's PHALANX_ADDR is taken, else\n\
             127.0.0.1:9000.",
     error_code(0, "done"),
     error_code(1, "not found, or a compare failed"),
@@ -38,7 +39,7 @@ pub struct Args {
     /// how long it may take, as 500ms, 1s or 2m (5s)
     #[argh(option, default = "Duration::from_secs(5)", from_str_fn(duration))]
     pub timeout: Duration,
-    /// print JSON: strings, or {{\"hex\": ...}} where they are not UTF-8
+    /// print JSON: strings, or {\"hex\": ...} where they are not UTF-8
     #[argh(switch)]
     pub json: bool,
     /// what to do
@@ -116,14 +117,14 @@ pub struct Cas {
     /// the key
     #[argh(positional)]
     pub key: String,
-    /// the expected value, unless --absent or --revision says what to expect; then the new value, where - reads it
-    /// from standard input
+    /// the expected value, unless --absent or --revision says what to expect; then the new value,
+    /// where - reads it from standard input
     #[argh(positional)]
     pub values: Vec<String>,
 }
 
-/// List keys and values in order: a line each, key, tab, value. What is not plain text is quoted as in `txn`. With --json
-/// an object per line.
+/// List keys and values in order: a line each, key, tab, value. What is not plain text is quoted as
+/// in `txn`. With --json an object per line.
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "list", help_triggers("--help"))]
 pub struct List {
@@ -156,8 +157,8 @@ pub struct List {
     subcommand,
     name = "txn",
     help_triggers("--help"),
-    note = "One instruction per argument, or per line of standard input if there are no arguments. If all `if` \
-            hold, the `then` are executed in order, else the `else`, and the exit code is 1:\n\n\
+    note = "One instruction per argument, or per line of standard input if there are none. If\n\
+            all `if` hold, the `then` are executed in order; else the `else`, and the exit code is 1.\n\n\
             \u{20} if value KEY = VALUE      also != < >\n\
             \u{20} if version KEY > 0        also create, mod: the revisions; 0 means: no such key\n\
             \u{20} then put KEY VALUE\n\
@@ -166,12 +167,12 @@ pub struct List {
             \u{20} then del-range FROM TO    up to TO, without it\n\
             \u{20} else get KEY\n\
             \u{20} # a comment\n\n\
-            Keys and values with spaces go in double quotes, where \\\" \\\\ \\n \\r \\t and \\xNN (a byte in hex) \
-            have their usual meaning.",
+            Keys and values with spaces go in double quotes, where \\\" \\\\ \\n \\r \\t and \\xNN\n\
+            (a byte in hex) have their usual meaning.",
     example = "phalanx txn 'if value lock = alice' 'then put lock bob' 'else get lock'"
 )]
 pub struct Txn {
-    /// instructions
+    /// as below, each quoted for the shell
     #[argh(positional)]
     pub instructions: Vec<String>,
 }

@@ -37,7 +37,7 @@ pub fn get(client: &Client, get: Get, out: &mut Output<'_>) -> Result<()> {
     } else if let Some(kv) = &kv {
         out.raw(&kv.value)?;
     }
-    kv.map(drop).ok_or(Failure::NotDone)
+    kv.map(drop).ok_or_else(|| Failure::NotFound(quote(get.key.as_bytes())))
 }
 
 pub fn del(client: &Client, del: Del, out: &mut Output<'_>) -> Result<()> {

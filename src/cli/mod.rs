@@ -2,11 +2,12 @@
 //!
 //! It promises:
 //! - Standard output carries what was asked for and nothing else; messages go to standard error.
-//! - Values go in and out as they are, byte by byte ([`get`](args::Get) and `-`). Where text is expected, what is not
-//!   plain is quoted ([`txn::quote`]) or, in JSON, given in hexadecimal.
+//! - Values go in and out as they are, byte by byte ([`get`](args::Get) and `-`). Where text is
+//!   expected, what is not plain is quoted ([`txn::quote`]) or, in JSON, given in hexadecimal.
 //! - The exit code tells what happened: see [`exit`].
 //!
-//! [`run`] is the whole program but for the process: the words, the streams and the environment come in as arguments.
+//! [`run`] is the whole program but for the process: the words, the streams and the environment
+//! come in as arguments.
 
 #![forbid(unsafe_code)]
 
@@ -56,8 +57,10 @@ pub struct Process<'a> {
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 enum Failure {
-    /// Not found, or a compare failed; what there is to say was said.
+    /// Nothing was deleted, or a compare failed; what there is to say was printed.
     NotDone,
+    /// There is no such key.
+    NotFound(String),
     Usage(String),
     Client(client::Error),
     Input(io::Error),
@@ -84,8 +87,12 @@ pub fn run(words: &[String], process: &mut Process<'_>) -> u8 {
     let args = match parse(words) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => {
+            let mut help = exit.output;
+            if !help.contains("--addr") {
+                help += "\nphalanx --help tells of --addr, --timeout and --json, which all commands take.\n";
+            }
             // Nothing is left to be said if it cannot be written.
-            let _ = process.stdout.write_all(exit.output.as_bytes());
+            let _ = process.stdout.write_all(help.as_bytes());
             return exit::DONE;
         }
         Err(exit) => {
@@ -128,6 +135,7 @@ fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
 fn report(failure: Failure, stderr: &mut dyn Write) -> u8 {
     let (message, code) = match failure {
         Failure::NotDone => return exit::NOT_DONE,
+        Failure::NotFound(key) => (format!("there is no key {key}"), exit::NOT_DONE),
         // The reader of the output has seen enough, as in `phalanx list | head`.
         Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return exit::DONE,
         Failure::Output(e) => (format!("cannot write the output: {e}"), exit::UNAVAILABLE),

@@ -1,7 +1,8 @@
 //! `phalanx status`: a row for each node of the cluster.
 //!
-//! The node that was asked tells who the members are; each of the others is then asked about itself, all at once and not
-//! for long. Whoever does not answer is `unreachable`, which is no failure of the command: it is what one wants to see.
+//! The node that was asked tells who the members are; each of the others is then asked about
+//! itself, all at once and not for long. Whoever does not answer is `unreachable`, which is no
+//! failure of the command: it is what one wants to see.
 
 use std::thread;
 use std::time::Duration;

@@ -143,6 +143,7 @@ fn help_goes_to_standard_output() {
         let ran = run_words(&words(line), b"", None, false);
         assert_eq!(ran.code, exit::DONE, "{line}: {}", ran.stderr);
         assert!(ran.text().contains("if version KEY > 0"), "{}", ran.text());
+        assert!(ran.text().contains("--addr"), "{}", ran.text());
     }
 }
 
@@ -249,11 +250,13 @@ fn refusals_and_lost_answers_have_their_codes() {
         (Code::NoSpace, exit::UNAVAILABLE),
         (Code::Overloaded, exit::UNAVAILABLE),
     ] {
-        let ran = run_line("put k v --timeout 100ms", b"", Answer::Error(refusal(code)));
+        let ran = run_line("put k v --timeout 500ms", b"", Answer::Error(refusal(code)));
         assert_eq!(ran.code, expected, "{}", ran.stderr);
         assert!(ran.stderr.contains(code.as_str_name()), "{}", ran.stderr);
         assert!(ran.stdout.is_empty());
     }
+    let ran = run_line("get k", b"", Answer::Get(Default::default()));
+    assert_eq!((ran.code, &*ran.stderr), (exit::NOT_DONE, "phalanx: there is no key k\n"));
     let nobody = FakeServer::start().address();
     let ran = run_words(&words("get k --timeout 100ms"), b"", Some(nobody.clone()), false);
     assert_eq!(ran.code, exit::UNAVAILABLE);
@@ -333,6 +336,8 @@ fn status_asks_every_member_and_prints_a_table() {
     assert_eq!(lines[2], ["node-2", "follower", "3", "110", "105", "15", "h:9000"]);
     assert_eq!(lines[3], ["node-3", "unreachable", "-", "-", "-", "-", "-"]);
     assert_eq!(lines[4], ["node-4", "unreachable", "-", "-", "-", "-", &*leader]);
-    let columns = ran.text().lines().map(|line| line.find(['3', '-', 'T'].as_ref()));
-    assert!(columns.count() == 5, "head and four nodes");
+    let column = ran.text().find("ROLE").unwrap();
+    for (line, role) in ran.text().lines().zip(["ROLE", "leader", "follower", "unreachable"]) {
+        assert!(line[column..].starts_with(role), "aligned: {line}");
+    }
 }

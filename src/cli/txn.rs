@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 use crate::client::{Compare, Op, Txn, compare, op};
 
-/// Reads a transaction: one instruction per line. The error names the line and shows what may stand there.
+/// Reads a transaction: one instruction per line. The error names the line and shows what may stand
+/// there.
 pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Txn, String> {
     let mut txn = Txn::new();
     let mut count = 0;
@@ -94,7 +95,7 @@ fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
             }
             _ => {
                 let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                words.push(rest[..end].as_bytes().to_vec());
+                words.push(rest.as_bytes()[..end].to_vec());
                 rest = rest[end..].trim_start();
             }
         }

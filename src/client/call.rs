@@ -1,10 +1,10 @@
 //! One request from the caller's view: its attempts, and what is known of their outcome.
 //!
 //! Invariants:
-//! - All attempts of a write carry the same request id and the same `since`. (The one exception proves safe: see
-//!   [`Call::renew`].)
-//! - `maybe_applied` is never forgotten: once an attempt's outcome is open, no later refusal may claim that the write
-//!   was not applied.
+//! - All attempts of a write carry the same request id and the same `since`. (The one exception
+//!   proves safe: see [`Call::renew`].)
+//! - `maybe_applied` is never forgotten: once an attempt's outcome is open, no later refusal may
+//!   claim that the write was not applied.
 
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -110,8 +110,8 @@ impl Call {
         self.cause = Some(cause.into());
     }
 
-    /// The attempt on `link` was refused: prepares the next one, or tells that there is none. `since` is the largest
-    /// `applied` seen, this answer's included.
+    /// The attempt on `link` was refused: prepares the next one, or tells that there is none.
+    /// `since` is the largest `applied` seen, this answer's included.
     pub fn refused(&mut self, refusal: Refusal, link: &Link, since: u64, now: Instant) -> Next {
         if self.renew(&refusal, since) {
             self.wait(refusal.message, now + backoff(self.attempts));
@@ -127,8 +127,8 @@ impl Call {
     }
 
     fn next(&self, refusal: &Refusal, link: &Link, now: Instant) -> Next {
-        // The node may be cut off from the others; but where all refuse, during an election, hurrying from node to node
-        // helps no one.
+        // The node may be cut off from the others; but where all refuse, during an election,
+        // hurrying from node to node helps no one.
         let settled = now.saturating_duration_since(link.opened_at) > CLIENT_BACKOFF_MAX;
         let elsewhere = if settled { Next::Rotate } else { Next::Stay };
         match refusal.code() {
@@ -151,9 +151,9 @@ impl Call {
         }
     }
 
-    /// A client that was idle for long has an old `since`, and its next write may be refused as of unknown outcome on
-    /// its first attempt. No other attempt exists and this one was not applied: so a new write, under a new id and with
-    /// the fresh `since`, cannot be a second application.
+    /// A client that was idle for long has an old `since`, and its next write may be refused as of
+    /// unknown outcome on its first attempt. No other attempt exists and this one was not applied:
+    /// so a new write, under a new id and with the fresh `since`, cannot be a second application.
     fn renew(&mut self, refusal: &Refusal, since: u64) -> bool {
         let Command::Write(write) = &mut self.command else { return false };
         let sole_and_not_applied =
@@ -215,7 +215,8 @@ pub(super) fn new_request_id() -> Result<Bytes> {
     Ok(Bytes::copy_from_slice(&id))
 }
 
-/// The pause after so many attempts: doubling, with jitter so that clients that failed together do not return together.
+/// The pause after so many attempts: doubling, with jitter so that clients that failed together do
+/// not return together.
 pub(super) fn backoff(attempts: u32) -> Duration {
     let doubled = CLIENT_BACKOFF_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     doubled.min(CLIENT_BACKOFF_MAX).mul_f64(0.5 + fastrand::f64() / 2.0)

@@ -48,8 +48,8 @@ pub(super) struct ConnectError {
 }
 
 impl Link {
-    /// Writes frames; blocks while the other end does not take them. A failure ends the connection, which the reader
-    /// notices: what was not sent whole is retried by whoever owns the calls.
+    /// Writes frames; blocks while the other end does not take them. A failure ends the connection,
+    /// which the reader notices: what was not sent whole is retried by whoever owns the calls.
     pub fn send<'a>(&self, frames: impl IntoIterator<Item = &'a ClientFrame>) {
         // A poisoned buffer is only bytes of a connection that is about to be closed.
         let mut buffer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,10 +2,12 @@
 //!
 //! Three kinds of thread meet here, under one lock that is never held across I/O:
 //!
-//! - **callers** put a call into the table and, when there is a connection, write it to the socket themselves;
-//! - the **reader** of the connection takes answered calls out of the table and wakes their callers;
-//! - the **driver** (one per client) does what takes time: it connects, sends again what was lost or refused, expires
-//!   calls, and ends connections that fell silent.
+//! - **callers** put a call into the table and, when there is a connection, write it to the socket
+//!   themselves;
+//! - the **reader** of the connection takes answered calls out of the table and wakes their
+//!   callers;
+//! - the **driver** (one per client) does what takes time: it connects, sends again what was lost
+//!   or refused, expires calls, and ends connections that fell silent.
 //!
 //! Invariants:
 //! - A call leaves the table exactly once, and its caller gets exactly one result.
@@ -132,8 +134,8 @@ impl Core {
         (id, receiver)
     }
 
-    /// The caller's time is up: takes the call out of the table and tells what is known of it. `None` if it was
-    /// answered at the last moment.
+    /// The caller's time is up: takes the call out of the table and tells what is known of it.
+    /// `None` if it was answered at the last moment.
     pub fn give_up(&self, id: u64) -> Option<Error> {
         let call = self.lock().calls.remove(&id)?;
         self.room.notify_one();
@@ -278,8 +280,8 @@ impl Core {
         }
     }
 
-    /// A connection that brought nothing for the time of an attempt, with a call on it for as long, is given up: the
-    /// node may be stopped, or the path to it broken, with no one to say so.
+    /// A connection that brought nothing for the time of an attempt, with a call on it for as long,
+    /// is given up: the node may be stopped, or the path to it broken, with no one to say so.
     fn leave_if_hung(&self, state: &mut State, now: Instant) {
         let Some(link) = state.link.clone() else { return };
         let oldest = state.calls.values().filter_map(|call| call.sent_on(link.epoch)).min();
@@ -362,7 +364,8 @@ impl Core {
         }
     }
 
-    /// Counts a connection that brought nothing, and once all endpoints had their turn makes the next one wait.
+    /// Counts a connection that brought nothing, and once all endpoints had their turn makes the
+    /// next one wait.
     fn delay_connect(&self, state: &mut State) {
         state.failures += 1;
         let rounds = state.failures / self.endpoints.len() as u32;
@@ -386,7 +389,8 @@ impl State {
         waiting.min()
     }
 
-    /// Forgets the connection of `epoch`; what was sent on it waits to be sent again. `false` if it was left before.
+    /// Forgets the connection of `epoch`; what was sent on it waits to be sent again. `false` if it
+    /// was left before.
     fn leave(&mut self, epoch: u64, cause: &str) -> bool {
         if self.link.as_ref().is_none_or(|link| link.epoch != epoch) {
             return false;

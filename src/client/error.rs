@@ -7,7 +7,8 @@ use crate::wire::client::{Code, Error as Refusal};
 /// The result of what can fail in this library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request has no result. The kinds differ in what the caller knows, and so in what it may do next.
+/// Why a request has no result. The kinds differ in what the caller knows, and so in what it may do
+/// next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The cluster will never accept this request as it is: nothing was changed.
@@ -27,7 +28,8 @@ pub enum Error {
         /// What went wrong last.
         cause: String,
     },
-    /// The client could not be set up: an endpoint that is no address, or no thread or randomness to be had.
+    /// The client could not be set up: an endpoint that is no address, or no thread or randomness
+    /// to be had.
     Setup(String),
 }
 

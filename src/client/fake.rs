@@ -1,4 +1,5 @@
-//! A scripted server for tests: speaks frames on a port of 127.0.0.1, and says what the test tells it to.
+//! A scripted server for tests: speaks frames on a port of 127.0.0.1, and says what the test tells
+//! it to.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

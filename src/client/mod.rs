@@ -1,16 +1,17 @@
 //! A blocking client of a Phalanx cluster: no runtime, only threads.
 //!
 //! It promises:
-//! - **Exactly once.** However often a write is sent again (lost connection, lost leader, hung node), it is applied at
-//!   most once, and the caller gets the result of that one application, or [`Error::Unknown`].
-//! - **One deadline.** Every request ends within [`Options::timeout`]. Until then it is retried, with jittered
-//!   back-off, at any node of the list and at the leader that a node names.
+//! - **Exactly once.** However often a write is sent again (lost connection, lost leader, hung
+//!   node), it is applied at most once, and the caller gets the result of that one application, or
+//!   [`Error::Unknown`].
+//! - **One deadline.** Every request ends within [`Options::timeout`]. Until then it is retried,
+//!   with jittered back-off, at any node of the list and at the leader that a node names.
 //! - **Bounded.** At most `REQUESTS_PER_CLIENT_MAX` requests are in flight; the next one blocks.
 //!
-//! A [`Client`] is cheap to clone and is used from many threads at once; they share one connection. Each request comes in
-//! two forms: `put` waits for the answer, [`send_put`](Client::send_put) returns a [`Pending`] to wait for later, so that
-//! many are in flight. Requests in flight may be executed in any order: wait for the one before sending the other where
-//! the order matters.
+//! A [`Client`] is cheap to clone and is used from many threads at once; they share one connection.
+//! Each request comes in two forms: `put` waits for the answer, [`send_put`](Client::send_put)
+//! returns a [`Pending`] to wait for later, so that many are in flight. Requests in flight may be
+//! executed in any order: wait for the one before sending the other where the order matters.
 //!
 //! ```no_run
 //! use phalanx::client::{Client, Options};
@@ -29,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! Inside: `core` is the table of requests and the rules, `call` one request's attempts, `connection` one connection,
-//! `driver` the background thread.
+//! Inside: `core` is the table of requests and the rules, `call` one request's attempts,
+//! `connection` one connection, `driver` the background thread.
 
 #![forbid(unsafe_code)]
 
@@ -66,7 +67,7 @@ pub use crate::wire::client::{
     TxnResult,
 };
 
-use crate::limits::CLIENT_ATTEMPT_MIN;
+use crate::limits::{CLIENT_ATTEMPT_MAX, CLIENT_ATTEMPT_MIN};
 use crate::wire::client::{
     Get, StatusQuery, Write, op_result, request::Command, response::Result as Answer,
 };
@@ -82,9 +83,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options for requests that may take so long: an attempt gets a third of it, and at least a second if there is one.
+    /// Options for requests that may take so long. An attempt gets a third of it, at least one second
+    /// and at most five.
     pub fn within(timeout: Duration) -> Options {
-        Options { timeout, attempt_timeout: (timeout / 3).max(CLIENT_ATTEMPT_MIN).min(timeout) }
+        let attempt = (timeout / 3).clamp(CLIENT_ATTEMPT_MIN, CLIENT_ATTEMPT_MAX);
+        Options { timeout, attempt_timeout: attempt.min(timeout) }
     }
 }
 
@@ -102,7 +105,8 @@ pub struct Reply<T> {
     pub result: T,
     /// The revision of the store: after a write, or the one that a read saw.
     pub revision: u64,
-    /// Stale reads: the most that the result may be behind, in milliseconds. `None`: the node cannot tell.
+    /// Stale reads: the most that the result may be behind, in milliseconds. `None`: the node
+    /// cannot tell.
     pub stale_ms: Option<u64>,
 }
 
@@ -151,8 +155,8 @@ impl Drop for Handle {
 }
 
 impl Client {
-    /// A client of the cluster whose nodes are at these `host:port`. It connects when it is first used; one endpoint is
-    /// enough, more let it go on when that node is down.
+    /// A client of the cluster whose nodes are at these `host:port`. It connects when it is first
+    /// used; one endpoint is enough, more let it go on when that node is down.
     pub fn connect<E: Into<String>>(
         endpoints: impl IntoIterator<Item = E>,
         options: Options,
@@ -209,8 +213,9 @@ impl Client {
         self.write(Txn::new().then(op::delete(key)), deleted)
     }
 
-    /// Deletes the keys of `[from, to)`, all if both are empty, and tells how many. It goes in bounded steps, each atomic
-    /// and with its own deadline: after an error, a first part of the range may be deleted.
+    /// Deletes the keys of `[from, to)`, all if both are empty, and tells how many. It goes in
+    /// bounded steps, each atomic and with its own deadline: after an error, a first part of the
+    /// range may be deleted.
     pub fn delete_range(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<Reply<u64>> {
         let (mut from, to) = (Bytes::copy_from_slice(from.as_ref()), to.as_ref());
         let mut total = 0;

@@ -16,7 +16,8 @@ pub fn prefix(prefix: impl AsRef<[u8]>) -> Range {
     Range { from: Bytes::copy_from_slice(from), to: prefix_end(from), ..Range::default() }
 }
 
-/// The first key after all keys that begin with `prefix`; empty if there is none, which means no upper bound.
+/// The first key after all keys that begin with `prefix`; empty if there is none, which means no
+/// upper bound.
 fn prefix_end(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -28,8 +29,8 @@ fn prefix_end(prefix: &[u8]) -> Bytes {
     end.into()
 }
 
-/// The entries of a range, read page by page as they are asked for. Each page is of one revision; a write between
-/// two pages shows in the later one. After an error it yields nothing more.
+/// The entries of a range, read page by page as they are asked for. Each page is of one revision; a
+/// write between two pages shows in the later one. After an error it yields nothing more.
 #[derive(Debug)]
 pub struct Entries {
     client: Client,

@@ -19,8 +19,8 @@
 
 use crate::wire::client as wire;
 
-/// A transaction: applied wholly or not at all, each operation seeing the effects of those before it. See the
-/// [module](self).
+/// A transaction: applied wholly or not at all, each operation seeing the effects of those before
+/// it. See the [module](self).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Txn {
     wire: wire::Txn,
@@ -136,7 +136,8 @@ pub mod op {
         wrap(op::Op::Delete(Delete { key: copy(key) }))
     }
 
-    /// Deletes the keys of `[from, to)`, up to a bound: see `next` of the result. An empty `to` is no bound.
+    /// Deletes the keys of `[from, to)`, up to a bound: see `next` of the result. An empty `to` is
+    /// no bound.
     pub fn delete_range(from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Op {
         wrap(op::Op::DeleteRange(DeleteRange { from: copy(from), to: copy(to) }))
     }
