@@ -127,10 +127,7 @@ impl Call {
     }
 
     fn next(&self, refusal: &Refusal, link: &Link, now: Instant) -> Next {
-        // The node may be cut off from the others; but where all refuse, during an election,
-        // hurrying from node to node helps no one.
-        let settled = now.saturating_duration_since(link.opened_at) > CLIENT_BACKOFF_MAX;
-        let elsewhere = if settled { Next::Rotate } else { Next::Stay };
+        let elsewhere = if link.is_settled(now) { Next::Rotate } else { Next::Stay };
         match refusal.code() {
             Code::NotLeader if !["", &link.address].contains(&&*refusal.leader_address) => {
                 Next::Follow(refusal.leader_address.clone())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::limits::WRITE_LEN_MAX;
+use crate::limits::{CLIENT_BACKOFF_MAX, WRITE_LEN_MAX};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, Hello, Role, ServerFrame, Welcome, client_frame,
@@ -63,6 +63,12 @@ impl Link {
         if buffer.capacity() > WRITE_LEN_MAX {
             *buffer = BytesMut::new();
         }
+    }
+
+    /// Whether it is old enough to be left because its node refuses: the node may be cut off from the
+    /// others. Where all refuse, during an election, hurrying from node to node helps no one.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened_at) > CLIENT_BACKOFF_MAX
     }
 
     /// Ends the connection, both ways. Wakes its reader and any blocked writer.

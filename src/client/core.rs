@@ -97,7 +97,7 @@ impl Core {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics under the lock except by a failed assertion, and that concerns one call.
+        // Nothing panics under the lock but a failed assertion, and callers have their deadline.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -225,11 +225,14 @@ impl Core {
     fn turn_to(&self, state: &mut State, next: Next, link: &Link) {
         match next {
             Next::Stay | Next::Stop(_) => return,
-            Next::Follow(address) if state.dead_hint.as_ref() == Some(&address) => return,
-            Next::Follow(address) => state.hint = Some(address),
+            Next::Follow(address) if state.dead_hint.as_ref() != Some(&address) => {
+                state.hint = Some(address);
+            }
             // There is no other.
-            Next::Rotate if self.endpoints == [&*link.address] => return,
-            Next::Rotate => state.cursor += 1,
+            Next::Follow(_) | Next::Rotate if self.endpoints == [&*link.address] => return,
+            // The leader is said to be where it is not: this node may not know better for long.
+            Next::Follow(_) if !link.is_settled(Instant::now()) => return,
+            Next::Follow(_) | Next::Rotate => state.cursor += 1,
         }
         link.close();
         state.leave(link.epoch, &format!("left {} for another node", link.address));

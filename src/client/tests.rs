@@ -109,6 +109,24 @@ fn a_hint_that_leads_nowhere_falls_back_to_the_list() {
 }
 
 #[test]
+fn a_node_that_keeps_refusing_is_left_for_another() {
+    let dead = FakeServer::start().address();
+    let hint = Refusal { leader_address: dead, ..refusal(Code::NotLeader) };
+    for refused in [refusal(Code::NotLeader), refusal(Code::NoQuorum), hint] {
+        let (cut_off, other) = (FakeServer::start(), FakeServer::start());
+        let client = connect(&[&cut_off, &other]);
+        let put = client.send_put("k", "v");
+        let answer = Answer::Error(refused);
+        // Twice, as the hint that leads nowhere costs a connection.
+        cut_off.serve(2, move |_| answer.clone());
+        let mut connection = other.accept(1);
+        let (id, _) = connection.write();
+        connection.answer(id, put_done());
+        put.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_passing_refusal_is_retried() {
     let passing =
         [Code::NotLeader, Code::NoQuorum, Code::Timeout, Code::Overloaded, Code::FormingCluster];

@@ -1,26 +1,26 @@
 //! Builds a transaction: compares, what to do if all of them hold, what to do if not.
-//!
-//! ```
-//! use phalanx::client::{Txn, compare, op};
-//!
-//! // Move a lock from one holder to the next, or tell who has it.
-//! let txn = Txn::new()
-//!     .when(compare::value("lock", compare::EQUAL, "alice"))
-//!     .when(compare::version("queue/bob", compare::GREATER, 0))
-//!     .then(op::put("lock", "bob"))
-//!     .then(op::delete("queue/bob"))
-//!     .otherwise(op::get("lock"));
-//!
-//! let wire = txn.into_wire();
-//! assert_eq!(wire.compares.len(), 2);
-//! assert_eq!(wire.success.len(), 2);
-//! assert_eq!(wire.failure, [op::get("lock")]);
-//! ```
 
 use crate::wire::client as wire;
 
 /// A transaction: applied wholly or not at all, each operation seeing the effects of those before
-/// it. See the [module](self).
+/// it.
+///
+/// ```
+/// use phalanx::client::{Txn, compare, op};
+///
+/// // Move a lock from one holder to the next, or tell who has it.
+/// let txn = Txn::new()
+///     .when(compare::value("lock", compare::EQUAL, "alice"))
+///     .when(compare::version("queue/bob", compare::GREATER, 0))
+///     .then(op::put("lock", "bob"))
+///     .then(op::delete("queue/bob"))
+///     .otherwise(op::get("lock"));
+///
+/// let wire = txn.into_wire();
+/// assert_eq!(wire.compares.len(), 2);
+/// assert_eq!(wire.success.len(), 2);
+/// assert_eq!(wire.failure, [op::get("lock")]);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Txn {
     wire: wire::Txn,
