@@ -1,5 +1,7 @@
 //! Phalanx: a strongly consistent, replicated key-value store.
 
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod http;

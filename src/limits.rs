@@ -126,6 +126,17 @@ pub const MAP_LEN: usize = 64 * 1024 * MIB;
 /// Read transactions of LMDB at once: one for each range read, and a few beside them.
 pub const MAP_READERS_MAX: u32 = 2048;
 
+// ---- The client library. ----
+
+/// The first pause before a request is sent again; it doubles with each attempt.
+pub const CLIENT_BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// The longest pause before a request is sent again.
+pub const CLIENT_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// The least time that a node gets to answer before the client turns to another one.
+pub const CLIENT_ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// The longest such time.
+pub const CLIENT_ATTEMPT_MAX: Duration = Duration::from_secs(5);
+
 const _: () = {
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < WRITE_LEN_MAX);
     assert!(

@@ -191,12 +191,7 @@ impl<M: Map> Node<M> {
                 let response = self.response(response::Result::Txn(result));
                 self.answer(token, Response { revision, ..response });
             }
-            Outcome::Refused(refused) => {
-                // The state machine's word is final, whatever became of earlier attempts.
-                if let Some(request) = self.requests.take(token) {
-                    self.refuse(request.origin, refused);
-                }
-            }
+            Outcome::Refused(refused) => self.answer_refused(token, refused),
         }
     }
 }

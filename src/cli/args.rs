@@ -1,0 +1,290 @@
+//! The command line as the user types it, to the command that is meant.
+//!
+//! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares
+//! it, and takes the word `help` for a call for help wherever it stands. So the words are put in
+//! order first ([`normalise`]): the common options, the command, its own options, `--`, its
+//! arguments. What follows `--` is never an option.
+
+use std::time::Duration;
+
+use argh::FromArgs;
+
+use crate::limits::REQUEST_TIMEOUT_MAX;
+
+/// Where the cluster is if nothing says so.
+pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
+
+/// Reads and writes a Phalanx cluster, through any of its nodes.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    help_triggers("--help"),
+    example = "{command_name} put hello world -addr 127.0.0.1:9000\n\
+               {command_name} get hello --json\n\
+               {command_name} put photo - < photo.jpg\n\
+               {command_name} put balance -- -5",
+    note = "Options go before or after the arguments, with one dash or two, as `--addr X` or\n\
+            `--addr=X`. `--` ends the options. `{command_name} get --help` tells about one command.\n\n\
+            --addr takes one host:port or several with commas between, --timeout a number with\n\
+            ms, s or m. Where --addr is not given, the environment's PHALANX_ADDR is taken, else\n\
+            127.0.0.1:9000.",
+    error_code(0, "done"),
+    error_code(1, "not found, or a compare failed"),
+    error_code(2, "wrong usage, or a key or value that is refused"),
+    error_code(3, "unavailable, or it is unknown whether a write was applied")
+)]
+pub struct Args {
+    /// nodes to talk to, as host:port[,host:port...]
+    #[argh(option)]
+    pub addr: Option<String>,
+    /// how long it may take, as 500ms, 1s or 2m (5s)
+    #[argh(option, default = "Duration::from_secs(5)", from_str_fn(duration))]
+    pub timeout: Duration,
+    /// print JSON: strings, or {\"hex\": ...} where they are not UTF-8
+    #[argh(switch)]
+    pub json: bool,
+    /// what to do
+    #[argh(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+#[allow(missing_docs)]
+pub enum Command {
+    Put(Put),
+    Get(Get),
+    Del(Del),
+    Cas(Cas),
+    List(List),
+    Txn(Txn),
+    Status(Status),
+}
+
+/// Write a key.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "put", help_triggers("--help"))]
+pub struct Put {
+    /// the key
+    #[argh(positional)]
+    pub key: String,
+    /// the value; - reads it from standard input
+    #[argh(positional)]
+    pub value: String,
+}
+
+/// Print the value of a key: its bytes as they are, and a newline only on a terminal.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "get", help_triggers("--help"))]
+pub struct Get {
+    /// answer from what the node has, at once: may be old
+    #[argh(switch)]
+    pub stale: bool,
+    /// the key
+    #[argh(positional)]
+    pub key: String,
+}
+
+/// Delete a key, or all keys with a prefix.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "del", help_triggers("--help"))]
+pub struct Del {
+    /// delete all keys that begin with KEY
+    #[argh(switch)]
+    pub prefix: bool,
+    /// the key
+    #[argh(positional)]
+    pub key: String,
+}
+
+/// Write a key if it is as expected (compare-and-swap).
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "cas",
+    help_triggers("--help"),
+    example = "phalanx cas KEY EXPECTED NEW\n\
+               phalanx cas KEY NEW --absent\n\
+               phalanx cas KEY NEW --revision 7"
+)]
+pub struct Cas {
+    /// expect that the key does not exist
+    #[argh(switch)]
+    pub absent: bool,
+    /// expect that this revision was the last to write the key
+    #[argh(option)]
+    pub revision: Option<u64>,
+    /// the key
+    #[argh(positional)]
+    pub key: String,
+    /// the expected value, unless --absent or --revision says what to expect; then the new value,
+    /// where - reads it from standard input
+    #[argh(positional)]
+    pub values: Vec<String>,
+}
+
+/// List keys and values in order: a line each, key, tab, value. What is not plain text is quoted as
+/// in `txn`. With --json an object per line.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "list", help_triggers("--help"))]
+pub struct List {
+    /// the first key
+    #[argh(option)]
+    pub from: Option<String>,
+    /// where to end: the first key that is not listed
+    #[argh(option)]
+    pub to: Option<String>,
+    /// at most so many
+    #[argh(option)]
+    pub limit: Option<usize>,
+    /// leave out the values
+    #[argh(switch)]
+    pub keys_only: bool,
+    /// print only how many there are
+    #[argh(switch)]
+    pub count: bool,
+    /// answer from what the node has, at once: may be old
+    #[argh(switch)]
+    pub stale: bool,
+    /// only keys that begin with this
+    #[argh(positional)]
+    pub prefix: Option<String>,
+}
+
+/// Execute a transaction: all of it or nothing.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "txn",
+    help_triggers("--help"),
+    note = "One instruction per argument, or per line of standard input if there are none. If\n\
+            all `if` hold, the `then` are executed in order; else the `else`, and the exit code is 1.\n\n\
+            \u{20} if value KEY = VALUE      also != < >\n\
+            \u{20} if version KEY > 0        also create, mod: the revisions; 0 means: no such key\n\
+            \u{20} then put KEY VALUE\n\
+            \u{20} then get KEY\n\
+            \u{20} then del KEY\n\
+            \u{20} then del-range FROM TO    up to TO, without it\n\
+            \u{20} else get KEY\n\
+            \u{20} # a comment\n\n\
+            Keys and values with spaces go in double quotes, where \\\" \\\\ \\n \\r \\t and \\xNN\n\
+            (a byte in hex) have their usual meaning.",
+    example = "phalanx txn 'if value lock = alice' 'then put lock bob' 'else get lock'"
+)]
+pub struct Txn {
+    /// as below, each quoted for the shell
+    #[argh(positional)]
+    pub instructions: Vec<String>,
+}
+
+/// Print the nodes of the cluster.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "status", help_triggers("--help"))]
+pub struct Status {}
+
+/// How an option is written and where argh wants it.
+struct Known {
+    name: &'static str,
+    takes_value: bool,
+    /// Before the command.
+    common: bool,
+}
+
+const fn known(name: &'static str, takes_value: bool, common: bool) -> Known {
+    Known { name, takes_value, common }
+}
+
+const OPTIONS: &[Known] = &[
+    known("addr", true, true),
+    known("timeout", true, true),
+    known("json", false, true),
+    known("help", false, false),
+    known("stale", false, false),
+    known("prefix", false, false),
+    known("absent", false, false),
+    known("revision", true, false),
+    known("from", true, false),
+    known("to", true, false),
+    known("limit", true, false),
+    known("keys-only", false, false),
+    known("count", false, false),
+];
+
+/// Puts the words in the order that argh understands: see the [module](self).
+pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
+    let (mut common, mut own, mut arguments) = (Vec::new(), Vec::new(), Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--" {
+            arguments.extend(words.by_ref().cloned());
+        } else if !is_option(word) {
+            arguments.push(word.clone());
+        } else {
+            let (known, value) = option(word)?;
+            let list = if known.common { &mut common } else { &mut own };
+            list.push(format!("--{}", known.name));
+            if known.takes_value {
+                let value = value.or_else(|| words.next().cloned()).ok_or_else(|| {
+                    format!("--{0} needs a value: --{0} X or --{0}=X", known.name)
+                })?;
+                list.push(value);
+            } else if value.is_some() {
+                return Err(format!("--{} takes no value", known.name));
+            }
+        }
+    }
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|first| first == "help").is_some() {
+        own.push("--help".to_owned());
+    }
+    common.extend(arguments.next());
+    let mut arguments: Vec<_> = arguments.collect();
+    if own.iter().any(|word| word == "--help") {
+        // argh takes nothing else beside it.
+        own = vec!["--help".to_owned()];
+        arguments.clear();
+    }
+    common.append(&mut own);
+    if !arguments.is_empty() {
+        common.push("--".to_owned());
+        common.append(&mut arguments);
+    }
+    Ok(common)
+}
+
+/// A lone dash and a negative number are arguments.
+fn is_option(word: &str) -> bool {
+    word.strip_prefix('-')
+        .is_some_and(|rest| rest.chars().next().is_some_and(|first| !first.is_ascii_digit()))
+}
+
+fn option(word: &str) -> Result<(&'static Known, Option<String>), String> {
+    let bare = word.trim_start_matches('-');
+    let (name, value) = match bare.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (bare, None),
+    };
+    let name = if name == "h" { "help" } else { name };
+    let known = OPTIONS.iter().find(|known| known.name == name).ok_or_else(|| {
+        format!("there is no option {word}; if it is a key or a value, put -- before it: phalanx put KEY -- {word}")
+    })?;
+    Ok((known, value))
+}
+
+/// Reads `500ms`, `1s`, `2m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return Err("give a whole number and a unit, as in 500ms, 1s or 2m".to_owned()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
+    let longest = REQUEST_TIMEOUT_MAX * 60;
+    match ms.map(Duration::from_millis) {
+        Some(duration) if !duration.is_zero() && duration <= longest => Ok(duration),
+        _ => Err(format!("it must be at least 1ms and at most {}s", longest.as_secs())),
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line `phalanx`: a thin skin over [`crate::client`].
+//!
+//! It promises:
+//! - Standard output carries what was asked for and nothing else; messages go to standard error.
+//! - Values go in and out as they are, byte by byte ([`get`](args::Get) and `-`). Where text is
+//!   expected, what is not plain is quoted ([`txn::quote`]) or, in JSON, given in hexadecimal.
+//! - The exit code tells what happened: see [`exit`].
+//!
+//! [`run`] is the whole program but for the process: the words, the streams and the environment
+//! come in as arguments.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod commands;
+pub mod output;
+mod status;
+pub mod txn;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read, Write};
+
+use argh::FromArgs;
+
+use self::args::{ADDR_DEFAULT, Args, Command};
+use self::output::Output;
+use crate::client::{self, Client, Code, Options};
+
+/// What the exit codes mean.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// Not found, or a compare failed.
+    pub const NOT_DONE: u8 = 1;
+    /// Wrong usage, or a key or value that is refused.
+    pub const USAGE: u8 = 2;
+    /// Unavailable, or it is unknown whether a write was applied.
+    pub const UNAVAILABLE: u8 = 3;
+}
+
+/// What the program has from its process.
+pub struct Process<'a> {
+    /// The environment's PHALANX_ADDR.
+    pub addr: Option<String>,
+    /// Standard input.
+    pub stdin: &'a mut dyn Read,
+    /// Standard output.
+    pub stdout: &'a mut dyn Write,
+    /// Whether standard output is a terminal.
+    pub terminal: bool,
+    /// Standard error.
+    pub stderr: &'a mut dyn Write,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Nothing was deleted, or a compare failed; what there is to say was printed.
+    NotDone,
+    /// There is no such key.
+    NotFound(String),
+    Usage(String),
+    Client(client::Error),
+    Input(io::Error),
+    Output(io::Error),
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Failure {
+        Failure::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing: reading maps its errors itself.
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+/// Runs the program with these words, the first of which is the first argument. Returns its exit code.
+pub fn run(words: &[String], process: &mut Process<'_>) -> u8 {
+    let args = match parse(words) {
+        Ok(args) => args,
+        Err(exit) if exit.status.is_ok() => {
+            let mut help = exit.output;
+            if !help.contains("--addr") {
+                help += "\nphalanx --help tells of --addr, --timeout and --json, which all commands take.\n";
+            }
+            // Nothing is left to be said if it cannot be written.
+            let _ = process.stdout.write_all(help.as_bytes());
+            return exit::DONE;
+        }
+        Err(exit) => {
+            return report(Failure::Usage(exit.output.trim_end().to_owned()), process.stderr);
+        }
+    };
+    match execute(args, process) {
+        Ok(()) => exit::DONE,
+        Err(failure) => report(failure, process.stderr),
+    }
+}
+
+fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
+    let words = args::normalise(words)?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Args::from_args(&["phalanx"], &words)
+}
+
+fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
+    let addr = args.addr.or_else(|| process.addr.clone().filter(|addr| !addr.is_empty()));
+    let addr = addr.unwrap_or_else(|| ADDR_DEFAULT.to_owned());
+    let endpoints = addr.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
+    let client = Client::connect(endpoints, Options::within(args.timeout))?;
+    let mut out = Output::new(process.stdout, args.json, process.terminal);
+    let result = match args.command {
+        Command::Put(put) => commands::put(&client, put, process.stdin, &mut out),
+        Command::Get(get) => commands::get(&client, get, &mut out),
+        Command::Del(del) => commands::del(&client, del, &mut out),
+        Command::Cas(cas) => commands::cas(&client, cas, process.stdin, &mut out),
+        Command::List(list) => commands::list(&client, list, &mut out),
+        Command::Txn(txn) => commands::txn(&client, txn, process.stdin, &mut out),
+        Command::Status(_) => status::status(&client, args.timeout, &mut out),
+    };
+    // What was printed before a failure is true, and goes out.
+    out.flush()?;
+    result
+}
+
+/// Says what went wrong, and returns the exit code for it.
+fn report(failure: Failure, stderr: &mut dyn Write) -> u8 {
+    let (message, code) = match failure {
+        Failure::NotDone => return exit::NOT_DONE,
+        Failure::NotFound(key) => (format!("there is no key {key}"), exit::NOT_DONE),
+        // The reader of the output has seen enough, as in `phalanx list | head`.
+        Failure::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return exit::DONE,
+        Failure::Output(e) => (format!("cannot write the output: {e}"), exit::UNAVAILABLE),
+        Failure::Input(e) => (format!("cannot read standard input: {e}"), exit::USAGE),
+        Failure::Usage(what) => (format!("{what}\nphalanx --help tells more"), exit::USAGE),
+        Failure::Client(error) => (error.to_string(), exit_code(&error)),
+    };
+    // Nothing is left to be said if it cannot be written.
+    let _ = writeln!(stderr, "phalanx: {message}");
+    code
+}
+
+fn exit_code(error: &client::Error) -> u8 {
+    match error {
+        client::Error::Refused { code: Code::Invalid | Code::TooLarge, .. }
+        | client::Error::Setup(_) => exit::USAGE,
+        _ => exit::UNAVAILABLE,
+    }
+}

@@ -1,0 +1,156 @@
+//! `phalanx status`: a row for each node of the cluster.
+//!
+//! The node that was asked tells who the members are; each of the others is then asked about
+//! itself, all at once and not for long. Whoever does not answer is `unreachable`, which is no
+//! failure of the command: it is what one wants to see.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Result;
+use super::output::Output;
+use crate::client::{Client, Options, Status};
+use crate::wire::client::{Member, NodeRole, NodeStatus};
+
+/// How long another node gets to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const HEAD: [&str; 7] = ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "ADDRESS"];
+
+/// One node. `None` is what is not known.
+struct Row {
+    id: String,
+    address: String,
+    node: Option<NodeStatus>,
+    lag: Option<u64>,
+}
+
+pub fn status(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Result<()> {
+    let status = client.status()?.result;
+    let rows = rows(&status, timeout.min(PROBE_TIMEOUT));
+    let leader = status.leader_name.clone();
+    out.line(
+        || {
+            let nodes: Vec<_> = rows.iter().map(row_json).collect();
+            json!({ "leader": leader, "unavailable": status.unavailable, "nodes": nodes })
+        },
+        || {
+            let mut text = table(&rows);
+            if !status.unavailable.is_empty() {
+                text += &format!("\nunavailable: {}", status.unavailable);
+            }
+            text
+        },
+    )?;
+    Ok(())
+}
+
+fn rows(status: &Status, timeout: Duration) -> Vec<Row> {
+    let own = status.node.clone().unwrap_or_default();
+    let own_identity = own.identity.clone().unwrap_or_default();
+    let mut members = status.members.clone();
+    if !members.iter().any(|member| member.raft_id == own_identity.raft_id) {
+        // A node that belongs to no cluster yet is worth a row as well.
+        let (raft_id, name) = (own_identity.raft_id, own_identity.name);
+        let address = own_identity.address;
+        members.push(Member { raft_id, name, address, ..Member::default() });
+    }
+    members.sort_by(|a, b| (&a.name, a.raft_id).cmp(&(&b.name, b.raft_id)));
+
+    let asked: Vec<_> = members
+        .into_iter()
+        .map(|member| {
+            let known = (member.raft_id == own_identity.raft_id).then(|| own.clone());
+            // Spawning fails where the system has no thread left; that node then counts as unreachable.
+            let probe = match known {
+                None => probe(&member, timeout),
+                Some(_) => None,
+            };
+            (member, known, probe)
+        })
+        .collect();
+    let mut rows: Vec<Row> = asked
+        .into_iter()
+        .map(|(member, known, probe)| {
+            let probed = || probe.and_then(|thread| thread.join().ok()).flatten();
+            Row { id: member.name, address: member.address, node: known.or_else(probed), lag: None }
+        })
+        .collect();
+    let leader_commit = rows
+        .iter()
+        .filter_map(|row| row.node.as_ref())
+        .filter(|node| node.role() == NodeRole::Leader)
+        // Of two that think so, the one of the later term is right.
+        .max_by_key(|node| node.term)
+        .map(|node| node.commit);
+    for row in &mut rows {
+        let applied = row.node.as_ref().map(|node| node.applied);
+        row.lag =
+            leader_commit.zip(applied).map(|(commit, applied)| commit.saturating_sub(applied));
+    }
+    rows
+}
+
+/// Asks a member about itself. It must be the one that is meant: an address may have changed hands.
+fn probe(member: &Member, timeout: Duration) -> Option<thread::JoinHandle<Option<NodeStatus>>> {
+    let (address, raft_id) = (member.address.clone(), member.raft_id);
+    let ask = move || {
+        let client = Client::connect([address], Options::within(timeout)).ok()?;
+        let node = client.status().ok()?.result.node?;
+        (node.identity.as_ref()?.raft_id == raft_id).then_some(node)
+    };
+    thread::Builder::new().spawn(ask).ok()
+}
+
+fn row_json(row: &Row) -> Value {
+    json!({
+        "id": row.id,
+        "role": row.role(),
+        "term": row.node.as_ref().map(|node| node.term),
+        "commit": row.node.as_ref().map(|node| node.commit),
+        "applied": row.node.as_ref().map(|node| node.applied),
+        "lag": row.lag,
+        "address": row.address,
+    })
+}
+
+impl Row {
+    fn role(&self) -> String {
+        match &self.node {
+            Some(node) => node.role().as_str_name().to_lowercase(),
+            None => "unreachable".to_owned(),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
+        let node = self.node.as_ref();
+        [
+            text(&self.id),
+            self.role(),
+            number(node.map(|node| node.term)),
+            number(node.map(|node| node.commit)),
+            number(node.map(|node| node.applied)),
+            number(self.lag),
+            text(&self.address),
+        ]
+    }
+}
+
+/// Lines of aligned columns, without trailing blanks.
+fn table(rows: &[Row]) -> String {
+    let head = HEAD.map(str::to_owned);
+    let lines: Vec<[String; 7]> =
+        std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let width = |column: usize| {
+        lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; 7] = std::array::from_fn(width);
+    let line = |cells: &[String; 7]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        padded.collect::<String>().trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,343 @@
+//! The program as a whole against a scripted server, and the reading of its words.
+
+use std::time::Duration;
+
+use super::args::{Cas, Command, Del, Get, List, Put, duration};
+use super::*;
+use crate::client::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
+use crate::wire::client::{
+    DeleteResult, Identity, Member, NodeRole, NodeStatus, RangeResult, Status, op_result,
+    request::Command as Asked, response::Result as Answer,
+};
+
+/// Words as a shell would cut them.
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+struct Ran {
+    code: u8,
+    stdout: Vec<u8>,
+    stderr: String,
+}
+
+impl Ran {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+fn run_words(words: &[String], stdin: &[u8], addr: Option<String>, terminal: bool) -> Ran {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut process =
+        Process { addr, stdin: &mut &*stdin, stdout: &mut stdout, terminal, stderr: &mut stderr };
+    let code = run(words, &mut process);
+    Ran { code, stdout, stderr: String::from_utf8(stderr).unwrap() }
+}
+
+/// Runs a line against a server that gives one answer to all.
+fn run_line(line: &str, stdin: &[u8], answer: Answer) -> Ran {
+    let address = FakeServer::start().serve(1, move |_| answer.clone());
+    run_words(&words(line), stdin, Some(address), false)
+}
+
+fn command(line: &str) -> Command {
+    parse(&words(line)).unwrap_or_else(|exit| panic!("{line}: {}", exit.output)).command
+}
+
+fn get_k(stale: bool) -> Command {
+    Command::Get(Get { stale, key: "k".into() })
+}
+
+fn put_k(value: &str) -> Command {
+    Command::Put(Put { key: "k".into(), value: value.into() })
+}
+
+#[test]
+fn options_stand_anywhere_with_one_dash_or_two() {
+    for line in [
+        "get k -addr h:1 --timeout 1s --json",
+        "-addr h:1 get --timeout 1s k -json",
+        "--addr=h:1 -timeout=1000ms --json get k",
+        "get -addr h:1 --json -timeout 1s k",
+        "--json -timeout 1s get --addr h:1 -- k",
+    ] {
+        let args = parse(&words(line)).unwrap();
+        assert_eq!(args.addr.as_deref(), Some("h:1"), "{line}");
+        assert_eq!((args.timeout, args.json), (Duration::from_secs(1), true), "{line}");
+        assert_eq!(args.command, get_k(false), "{line}");
+    }
+    let list = List {
+        from: Some("-5".into()),
+        to: Some("b".into()),
+        limit: Some(3),
+        keys_only: true,
+        count: true,
+        stale: true,
+        prefix: Some("p".into()),
+    };
+    let line = "list -limit 3 -keys-only p --from -5 --count -to=b --stale";
+    assert_eq!(command(line), Command::List(list));
+    assert_eq!(command("-stale get k"), get_k(true), "a command's option before the command");
+}
+
+#[test]
+fn arguments_that_look_like_something_else() {
+    for (line, expected) in [
+        ("put k -", put_k("-")),
+        ("put k -5", put_k("-5")),
+        ("put k -- -x", put_k("-x")),
+        ("put -- k --addr", put_k("--addr")),
+        ("put k -- --", put_k("--")),
+        ("put k help", put_k("help")),
+        ("put k a=b", put_k("a=b")),
+        ("del k --prefix", Command::Del(Del { prefix: true, key: "k".into() })),
+        ("del --prefix k", Command::Del(Del { prefix: true, key: "k".into() })),
+        (
+            "cas k new --revision 7",
+            Command::Cas(Cas {
+                absent: false,
+                revision: Some(7),
+                key: "k".into(),
+                values: vec!["new".into()],
+            }),
+        ),
+    ] {
+        assert_eq!(command(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_names_the_cause_and_exits_with_2() {
+    for (line, expected) in [
+        ("", "put"),
+        ("fetch k", "fetch"),
+        ("get", "key"),
+        ("get k extra", "extra"),
+        ("put k --jsno", "there is no option --jsno; if it is a key or a value, put -- before it"),
+        ("get k --prefix", "--prefix"),
+        ("get k --addr", "--addr needs a value"),
+        ("get k --json=yes", "--json takes no value"),
+        ("get k --timeout 5", "500ms, 1s or 2m"),
+        ("get k --addr nowhere", "give host:port"),
+        ("cas k new", "cas KEY NEW --absent"),
+        ("cas k old new --absent", "cas KEY EXPECTED NEW"),
+        ("list --limit 0", "at least 1"),
+        ("txn when", "must be if, then or else"),
+    ] {
+        let ran = run_words(&words(line), b"", Some("127.0.0.1:1".to_owned()), false);
+        assert_eq!(ran.code, exit::USAGE, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{line}: {}", ran.stderr);
+        assert!(ran.stdout.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    for line in ["--help", "help", "-h", "-help"] {
+        let ran = run_words(&words(line), b"", None, false);
+        assert_eq!(ran.code, exit::DONE);
+        assert!(ran.text().contains("unknown whether a write was applied"), "{}", ran.text());
+    }
+    for line in ["txn --help", "help txn", "--help txn", "txn 'x' -help --json"] {
+        let ran = run_words(&words(line), b"", None, false);
+        assert_eq!(ran.code, exit::DONE, "{line}: {}", ran.stderr);
+        assert!(ran.text().contains("if version KEY > 0"), "{}", ran.text());
+        assert!(ran.text().contains("--addr"), "{}", ran.text());
+    }
+}
+
+#[test]
+fn durations() {
+    for (text, ms) in [("1ms", 1), ("500ms", 500), ("1s", 1000), ("2m", 120_000)] {
+        assert_eq!(duration(text), Ok(Duration::from_millis(ms)));
+    }
+    for text in ["", "5", "s", "0s", "1.5s", "-1s", "1h", "99999999999999999999s", "61m"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_value_goes_in_and_out_unharmed() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let expected = bytes.clone();
+    let address = FakeServer::start().serve(2, move |asked| match asked {
+        Asked::Write(write) => {
+            let expected = crate::client::op::put("k", &expected);
+            assert_eq!(write.txn.unwrap().success, [expected]);
+            put_done()
+        }
+        _ => Answer::Get(found(b"k", &expected)),
+    });
+    let ran = run_words(&words("put k -"), &bytes, Some(address.clone()), false);
+    assert_eq!((ran.code, ran.text()), (exit::DONE, "ok, revision 101\n"), "{}", ran.stderr);
+    let ran = run_words(&words("get k"), b"", Some(address), false);
+    assert_eq!((ran.code, ran.stdout), (exit::DONE, bytes));
+}
+
+#[test]
+fn a_terminal_gets_a_newline() {
+    let address = FakeServer::start().serve(1, |_| Answer::Get(found(b"k", b"v")));
+    let ran = run_words(&words("get k"), b"", Some(address), true);
+    assert_eq!(ran.text(), "v\n");
+}
+
+#[test]
+fn output_and_exit_codes() {
+    let deleted = |deleted| {
+        let result = DeleteResult { deleted, next: "".into() };
+        txn_result(true, vec![op_result::Result::Delete(result)])
+    };
+    let differs = || txn_result(false, vec![op_result::Result::Get(found(b"k", b"a b"))]);
+    let missing = || txn_result(false, vec![op_result::Result::Get(Default::default())]);
+    let page = || {
+        let kvs = vec![kv(b"a", b"1"), kv(b"b c", b"\xff")];
+        Answer::Range(RangeResult { count: 2, kvs, next: "".into() })
+    };
+    let kv_json =
+        r#""create_revision":3,"key":"k","mod_revision":5,"value":{"hex":"ff00"},"version":2"#;
+    for (line, answer, code, stdout) in [
+        ("get k", Answer::Get(Default::default()), 1, String::new()),
+        (
+            "get k --json",
+            Answer::Get(Default::default()),
+            1,
+            "{\"kv\":null,\"revision\":101}\n".into(),
+        ),
+        (
+            "get k --json",
+            Answer::Get(found(b"k", b"\xff\0")),
+            0,
+            format!("{{\"kv\":{{{kv_json}}},\"revision\":101}}\n"),
+        ),
+        ("put k v --json", put_done(), 0, "{\"replaced\":false,\"revision\":101}\n".into()),
+        ("del k", deleted(1), 0, "deleted 1, revision 101\n".into()),
+        ("del k", deleted(0), 1, "deleted 0, revision 101\n".into()),
+        ("del k --prefix", deleted(7), 0, "deleted 7, revision 101\n".into()),
+        ("cas k a b", put_done(), 0, "ok, revision 101\n".into()),
+        ("cas k a b", differs(), 1, "k is \"a b\", written by revision 5\n".into()),
+        ("cas k b --revision 4", missing(), 1, "k does not exist\n".into()),
+        ("list", page(), 0, "a\t1\n\"b c\"\t\"\\xff\"\n".into()),
+        ("list --keys-only", page(), 0, "a\n\"b c\"\n".into()),
+        ("list --limit 1", page(), 0, "a\t1\n".into()),
+        ("list --count", page(), 0, "2\n".into()),
+    ] {
+        let ran = run_line(line, b"", answer);
+        assert_eq!((ran.code, ran.text()), (code, &*stdout), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_transaction_from_standard_input() {
+    let text = b"if value k = \"a b\"\nthen put k c\nelse get k\n";
+    let answer = txn_result(false, vec![op_result::Result::Get(found(b"k", b"d e"))]);
+    let ran = run_line("txn", text, answer);
+    assert_eq!(ran.code, exit::NOT_DONE);
+    assert_eq!(ran.text(), "the compares failed, revision 101\nget k: \"d e\"\n");
+    let ran = run_line("txn --json", text, put_done());
+    assert_eq!(ran.code, exit::DONE);
+    assert_eq!(
+        ran.text(),
+        "{\"results\":[{\"replaced\":false}],\"revision\":101,\"succeeded\":true}\n"
+    );
+}
+
+#[test]
+fn refusals_and_lost_answers_have_their_codes() {
+    for (code, expected) in [
+        (Code::Invalid, exit::USAGE),
+        (Code::TooLarge, exit::USAGE),
+        (Code::NoSpace, exit::UNAVAILABLE),
+        (Code::Overloaded, exit::UNAVAILABLE),
+    ] {
+        let ran = run_line("put k v --timeout 500ms", b"", Answer::Error(refusal(code)));
+        assert_eq!(ran.code, expected, "{}", ran.stderr);
+        assert!(ran.stderr.contains(code.as_str_name()), "{}", ran.stderr);
+        assert!(ran.stdout.is_empty());
+    }
+    let ran = run_line("get k", b"", Answer::Get(Default::default()));
+    assert_eq!((ran.code, &*ran.stderr), (exit::NOT_DONE, "phalanx: there is no key k\n"));
+    let nobody = FakeServer::start().address();
+    let ran = run_words(&words("get k --timeout 100ms"), b"", Some(nobody.clone()), false);
+    assert_eq!(ran.code, exit::UNAVAILABLE);
+    assert!(ran.stderr.contains(&nobody), "{}", ran.stderr);
+}
+
+#[test]
+fn a_value_over_the_limit_is_not_read_to_its_end() {
+    let value = vec![b'v'; crate::limits::VALUE_LEN_MAX + 1];
+    let ran = run_words(&words("put k -"), &value, Some("127.0.0.1:1".to_owned()), false);
+    assert_eq!(ran.code, exit::USAGE);
+    assert!(ran.stderr.contains("over the limit"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let address = FakeServer::start().serve(1, |_| Answer::Get(found(b"k", b"v")));
+    let mut stderr = Vec::new();
+    let mut process = Process {
+        addr: Some(address),
+        stdin: &mut io::empty(),
+        stdout: &mut Closed,
+        terminal: false,
+        stderr: &mut stderr,
+    };
+    assert_eq!(run(&words("get k"), &mut process), exit::DONE);
+    assert!(stderr.is_empty());
+}
+
+fn node(raft_id: u64, role: NodeRole, commit: u64, applied: u64) -> NodeStatus {
+    NodeStatus {
+        identity: Some(Identity { raft_id, ..Identity::default() }),
+        role: role.into(),
+        term: 3,
+        commit,
+        applied,
+        ..NodeStatus::default()
+    }
+}
+
+#[test]
+fn status_asks_every_member_and_prints_a_table() {
+    let answer =
+        |node, members| Answer::Status(Status { node: Some(node), members, ..Status::default() });
+    let leader = FakeServer::start()
+        .serve(2, move |_| answer(node(1, NodeRole::Leader, 120, 120), Vec::new()));
+    let member = |raft_id, name: &str, address: &str| Member {
+        raft_id,
+        name: name.into(),
+        address: address.into(),
+        ..Member::default()
+    };
+    let members = vec![
+        member(3, "node-3", ""),
+        member(1, "node-1", &leader),
+        member(2, "node-2", "h:9000"),
+        // Another node lives at that address now.
+        member(4, "node-4", &leader),
+    ];
+    let asked = FakeServer::start()
+        .serve(2, move |_| answer(node(2, NodeRole::Follower, 110, 105), members.clone()));
+    let ran = run_words(&words("status"), b"", Some(asked.clone()), false);
+    assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
+    let lines: Vec<Vec<&str>> =
+        ran.text().lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["ID", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "ADDRESS"]);
+    assert_eq!(lines[1], ["node-1", "leader", "3", "120", "120", "0", &*leader]);
+    assert_eq!(lines[2], ["node-2", "follower", "3", "110", "105", "15", "h:9000"]);
+    assert_eq!(lines[3], ["node-3", "unreachable", "-", "-", "-", "-", "-"]);
+    assert_eq!(lines[4], ["node-4", "unreachable", "-", "-", "-", "-", &*leader]);
+    let column = ran.text().find("ROLE").unwrap();
+    for (line, role) in ran.text().lines().zip(["ROLE", "leader", "follower", "unreachable"]) {
+        assert!(line[column..].starts_with(role), "aligned: {line}");
+    }
+}

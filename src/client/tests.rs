@@ -1,0 +1,388 @@
+//! The client against a scripted server.
+
+use std::time::Duration;
+
+use super::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
+use super::*;
+use crate::limits::REQUESTS_PER_CLIENT_MAX;
+use crate::wire::client::{
+    DeleteResult, Error as Refusal, RangeResult, op_result, response::Result as Answer,
+};
+
+fn connect(servers: &[&FakeServer]) -> Client {
+    within(servers, Duration::from_secs(30))
+}
+
+/// For a request that is meant to run out of time.
+fn within(servers: &[&FakeServer], timeout: Duration) -> Client {
+    let options = Options { timeout, attempt_timeout: timeout };
+    Client::connect(servers.iter().map(|server| server.address()), options).unwrap()
+}
+
+fn refused(code: Code) -> Refusal {
+    Refusal { maybe_applied: true, ..refusal(code) }
+}
+
+fn code_of<T>(result: Result<Reply<T>>) -> Option<Code> {
+    match result {
+        Err(Error::Refused { code, .. }) => Some(code),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_first_since_is_the_welcomes_and_later_ones_the_largest_applied() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let put = client.send_put("k", "v");
+    let mut connection = server.accept(41);
+    let (id, write) = connection.write();
+    assert_eq!((write.since, write.request_id.len()), (41, 16));
+    connection.answer(id, put_done());
+    let reply = put.wait().unwrap();
+    assert_eq!((reply.revision, reply.result.replaced), (100 + id, false));
+
+    let put = client.send_put("k", "v");
+    let (next, second) = connection.write();
+    assert_eq!(second.since, 200 + id);
+    assert_ne!(second.request_id, write.request_id);
+    connection.answer(next, put_done());
+    put.wait().unwrap();
+}
+
+#[test]
+fn a_lost_connection_resends_with_the_same_id_and_since() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let (put, get) = (client.send_put("k", "v"), client.send_get("other"));
+    let mut connection = server.accept(41);
+    let mut first = [connection.request(), connection.request()];
+    drop(connection);
+
+    let mut connection = server.accept(99);
+    let mut second = [connection.request(), connection.request()];
+    for requests in [&mut first, &mut second] {
+        requests.sort_by_key(|request| request.id);
+    }
+    assert_eq!(first.each_ref().map(|r| &r.command), second.each_ref().map(|r| &r.command));
+    connection.answer(second[0].id, put_done());
+    connection.answer(second[1].id, Answer::Get(found(b"other", b"v")));
+    put.wait().unwrap();
+    assert_eq!(get.wait().unwrap().result, Some(kv(b"other", b"v")));
+}
+
+#[test]
+fn the_leader_hint_is_followed_with_the_same_write() {
+    let (follower, leader) = (FakeServer::start(), FakeServer::start());
+    let client = connect(&[&follower]);
+    let put = client.send_put("k", "v");
+    let mut connection = follower.accept(1);
+    let (id, first) = connection.write();
+    let hint = Refusal { leader_address: leader.address(), ..refusal(Code::NotLeader) };
+    connection.answer(id, Answer::Error(hint));
+
+    let mut connection = leader.accept(1);
+    let (id, second) = connection.write();
+    assert_eq!(first, second);
+    connection.answer(id, put_done());
+    put.wait().unwrap();
+}
+
+#[test]
+fn a_hint_that_leads_nowhere_falls_back_to_the_list() {
+    let server = FakeServer::start();
+    let nowhere = FakeServer::start().address();
+    let client = connect(&[&server]);
+    let put = client.send_put("k", "v");
+    let hint = Refusal { leader_address: nowhere, ..refusal(Code::NotLeader) };
+    let mut connection = server.accept(1);
+    let (id, _) = connection.write();
+    connection.answer(id, Answer::Error(hint.clone()));
+
+    // Back, and the same hint is not followed twice.
+    let mut connection = server.accept(1);
+    let (id, _) = connection.write();
+    connection.answer(id, Answer::Error(hint));
+    let (id, _) = connection.write();
+    connection.answer(id, put_done());
+    put.wait().unwrap();
+}
+
+#[test]
+fn a_node_that_keeps_refusing_is_left_for_another() {
+    let dead = FakeServer::start().address();
+    let hint = Refusal { leader_address: dead, ..refusal(Code::NotLeader) };
+    for refused in [refusal(Code::NotLeader), refusal(Code::NoQuorum), hint] {
+        let (cut_off, other) = (FakeServer::start(), FakeServer::start());
+        let client = connect(&[&cut_off, &other]);
+        let put = client.send_put("k", "v");
+        let answer = Answer::Error(refused);
+        // Twice, as the hint that leads nowhere costs a connection.
+        cut_off.serve(2, move |_| answer.clone());
+        let mut connection = other.accept(1);
+        let (id, _) = connection.write();
+        connection.answer(id, put_done());
+        put.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_passing_refusal_is_retried() {
+    let passing =
+        [Code::NotLeader, Code::NoQuorum, Code::Timeout, Code::Overloaded, Code::FormingCluster];
+    for code in passing {
+        let server = FakeServer::start();
+        let client = connect(&[&server]);
+        let put = client.send_put("k", "v");
+        let mut connection = server.accept(1);
+        let (id, first) = connection.write();
+        connection.refuse(id, code);
+        let (id, second) = connection.write();
+        assert_eq!(first, second, "{code:?}");
+        connection.answer(id, put_done());
+        put.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_stops_is_left_for_another() {
+    let (stopping, other) = (FakeServer::start(), FakeServer::start());
+    let client = connect(&[&stopping, &other]);
+    let put = client.send_put("k", "v");
+    let mut connection = stopping.accept(1);
+    let (id, first) = connection.write();
+    connection.refuse(id, Code::Stopping);
+    let mut connection = other.accept(1);
+    let (id, second) = connection.write();
+    assert_eq!(first, second);
+    connection.answer(id, put_done());
+    put.wait().unwrap();
+}
+
+#[test]
+fn a_node_that_falls_silent_is_left_for_another() {
+    let (hung, other) = (FakeServer::start(), FakeServer::start());
+    let options =
+        Options { timeout: Duration::from_secs(30), attempt_timeout: Duration::from_millis(300) };
+    let client = Client::connect([hung.address(), other.address()], options).unwrap();
+    let put = client.send_put("k", "v");
+    let mut connection = hung.accept(1);
+    let (_, first) = connection.write();
+    let mut answering = other.accept(1);
+    let (id, second) = answering.write();
+    assert_eq!(first, second);
+    answering.answer(id, put_done());
+    put.wait().unwrap();
+}
+
+#[test]
+fn final_refusals_are_not_retried() {
+    for code in [Code::Invalid, Code::TooLarge, Code::NoSpace, Code::Unspecified] {
+        let server = FakeServer::start();
+        let client = connect(&[&server]);
+        let put = client.send_put("k", "v");
+        let mut connection = server.accept(1);
+        let (id, _) = connection.write();
+        connection.refuse(id, code);
+        assert_eq!(code_of(put.wait()), Some(code));
+        drop(client);
+        assert_eq!(connection.next(), None, "{code:?} was retried");
+    }
+}
+
+#[test]
+fn a_refusal_after_an_open_attempt_does_not_claim_that_nothing_happened() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let put = client.send_put("k", "v");
+    server.accept(1).write();
+    let mut connection = server.accept(1);
+    let (id, _) = connection.write();
+    connection.refuse(id, Code::NoSpace);
+    assert!(matches!(put.wait(), Err(Error::Unknown { .. })));
+}
+
+#[test]
+fn an_outdated_since_is_renewed_once_it_is_certain_that_nothing_was_applied() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let put = client.send_put("k", "v");
+    let mut connection = server.accept(1);
+    let (id, first) = connection.write();
+    connection.refuse(id, Code::OutcomeUnknown);
+    let (id, second) = connection.write();
+    assert_ne!(first.request_id, second.request_id);
+    assert_eq!(second.since, 200 + id);
+    connection.answer(id, Answer::Error(refused(Code::OutcomeUnknown)));
+    assert!(matches!(put.wait(), Err(Error::Unknown { .. })));
+
+    // After an attempt whose outcome is open, it is final.
+    let put = client.send_put("k", "v");
+    let (id, _) = connection.write();
+    connection.answer(id, Answer::Error(refused(Code::Timeout)));
+    let (id, _) = connection.write();
+    connection.refuse(id, Code::OutcomeUnknown);
+    assert!(matches!(put.wait(), Err(Error::Unknown { .. })));
+}
+
+#[test]
+fn the_deadline_tells_unknown_from_unavailable() {
+    let short = Duration::from_millis(500);
+    // Sent, and no answer: a write may have been applied, a read changes nothing.
+    let server = FakeServer::start();
+    let client = within(&[&server], short);
+    let (put, get) = (client.send_put("k", "v"), client.send_get("k"));
+    let _silent = server.accept(1);
+    assert!(matches!(put.wait(), Err(Error::Unknown { .. })));
+    assert!(matches!(get.wait(), Err(Error::Unavailable { .. })));
+
+    // Nobody there: not sent.
+    let nobody = FakeServer::start().address();
+    let client =
+        Client::connect([nobody.clone()], Options { timeout: short, attempt_timeout: short })
+            .unwrap();
+    match client.put("k", "v") {
+        Err(Error::Unavailable { cause }) => assert!(cause.contains(&nobody), "{cause}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn refusals_up_to_the_deadline_are_unavailable_unless_one_left_it_open() {
+    for (maybe_applied, unknown) in [(false, false), (true, true)] {
+        let server = FakeServer::start();
+        let client = within(&[&server], Duration::from_millis(500));
+        let put = client.send_put("k", "v");
+        let mut connection = server.accept(1);
+        let refusing = thread::spawn(move || {
+            while let Some(crate::wire::client::client_frame::Frame::Request(r)) = connection.next()
+            {
+                let refusal = Refusal { maybe_applied, ..refusal(Code::NoQuorum) };
+                connection.answer(r.id, Answer::Error(refusal));
+            }
+        });
+        let error = put.wait().unwrap_err();
+        assert_eq!(matches!(error, Error::Unknown { .. }), unknown, "{error}");
+        assert!(error.to_string().contains("scripted NO_QUORUM"), "{error}");
+        drop(client);
+        refusing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_thousand_pipelined_requests_answered_in_any_order() {
+    let seed = 7;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let gets: Vec<_> = (0..1000).map(|i| (i, client.send_get(format!("{i}")))).collect();
+    let mut connection = server.accept(1);
+    let mut requests: Vec<_> = (0..1000).map(|_| connection.request()).collect();
+    random.shuffle(&mut requests);
+    for request in requests {
+        let Some(Command::Get(get)) = request.command else { panic!("no get") };
+        connection.answer(request.id, Answer::Get(found(&get.key, &get.key)));
+    }
+    for (i, get) in gets {
+        let value = get.wait().unwrap().result.unwrap().value;
+        assert_eq!(value, format!("{i}"), "seed {seed}");
+    }
+}
+
+#[test]
+fn past_the_limit_a_sender_waits_for_a_place() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let mut gets: Vec<_> = (0..REQUESTS_PER_CLIENT_MAX).map(|_| client.send_get("k")).collect();
+    let over = client.clone();
+    let blocked = thread::spawn(move || over.get("k"));
+    let mut connection = server.accept(1);
+    for _ in 0..REQUESTS_PER_CLIENT_MAX {
+        let id = connection.request().id;
+        connection.answer(id, Answer::Get(found(b"k", b"v")));
+    }
+    let id = connection.request().id;
+    connection.answer(id, Answer::Get(found(b"k", b"v")));
+    blocked.join().unwrap().unwrap();
+    assert!(gets.drain(..).all(|get| get.wait().is_ok()));
+}
+
+#[test]
+fn another_cluster_is_refused_at_once() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let put = client.send_put("k", "v");
+    let mut connection = server.accept(1);
+    let (id, _) = connection.write();
+    connection.answer(id, put_done());
+    put.wait().unwrap();
+    drop(connection);
+
+    let get = client.send_get("k");
+    let (mut connection, hello) = server.accept_hello();
+    assert_eq!(hello.cluster_id, vec![7; 16], "the cluster is remembered");
+    connection.send(crate::wire::client::server_frame::Frame::Error(refusal(Code::WrongCluster)));
+    assert_eq!(code_of(get.wait()), Some(Code::WrongCluster));
+}
+
+#[test]
+fn compare_and_swap_tells_what_it_found() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let cas = client.send_cas("k", Expect::Value("a".into()), "b");
+    let mut connection = server.accept(1);
+    let (id, write) = connection.write();
+    let txn = write.txn.unwrap();
+    assert_eq!(txn.compares, [compare::value("k", compare::EQUAL, "a")]);
+    connection.answer(id, txn_result(false, vec![op_result::Result::Get(found(b"k", b"c"))]));
+    assert_eq!(cas.wait().unwrap().result, Swap::Differs(Some(kv(b"k", b"c"))));
+}
+
+#[test]
+fn a_range_is_deleted_in_steps_and_read_in_pages() {
+    let mut steps = vec![
+        Answer::Range(RangeResult { kvs: vec![kv(b"c", b"3")], count: 1, next: "".into() }),
+        Answer::Range(RangeResult { kvs: vec![kv(b"a", b"1")], count: 1, next: "c".into() }),
+        deleted_step(5, ""),
+        deleted_step(1024, "m"),
+    ];
+    let address = FakeServer::start().serve(1, move |command| {
+        let from = match command {
+            Command::Write(write) => match write.txn.unwrap().success.remove(0).op {
+                Some(crate::wire::client::op::Op::DeleteRange(range)) => range.from,
+                other => panic!("{other:?}"),
+            },
+            Command::Range(range) => range.from,
+            other => panic!("{other:?}"),
+        };
+        let expected: [&[u8]; 4] = [b"c", b"a", b"m", b"b"];
+        assert_eq!(from, expected[steps.len() - 1], "continues from `next`");
+        steps.pop().unwrap()
+    });
+    let client = Client::connect([address], Options::default()).unwrap();
+    assert_eq!(client.delete_range("b", "z").unwrap().result, 1029);
+    let range = Range { from: "a".into(), ..Range::default() };
+    let keys: Vec<_> = client.entries(range).map(|kv| kv.unwrap().key).collect();
+    assert_eq!(keys, ["a", "c"]);
+}
+
+fn deleted_step(deleted: u64, next: &'static str) -> Answer {
+    let result = DeleteResult { deleted, next: next.into() };
+    txn_result(true, vec![op_result::Result::Delete(result)])
+}
+
+#[test]
+fn what_is_over_a_limit_never_leaves() {
+    let client = Client::connect(["127.0.0.1:1"], Options::default()).unwrap();
+    assert_eq!(code_of(client.put("", "v")), Some(Code::Invalid));
+    assert_eq!(code_of(client.get(vec![b'k'; 2000])), Some(Code::TooLarge));
+}
+
+#[test]
+fn endpoints_are_checked() {
+    for endpoint in ["", "localhost", ":9000", "localhost:", "localhost:0", "h:70000"] {
+        let error = Client::connect([endpoint], Options::default()).unwrap_err();
+        assert!(matches!(error, Error::Setup(_)), "{endpoint}");
+    }
+    assert!(Client::connect([""; 0], Options::default()).is_err());
+}
