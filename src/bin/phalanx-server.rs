@@ -44,5 +44,6 @@ fn run(settings: Settings) -> ExitCode {
 
 fn arguments() -> Result<Vec<String>, Error> {
     let args = std::env::args_os().skip(1).map(|arg| arg.into_string());
-    args.collect::<Result<_, _>>().map_err(|arg| Error::Config(format!("the argument {arg:?} is not UTF-8")))
+    args.collect::<Result<_, _>>()
+        .map_err(|arg| Error::Config(format!("the argument {arg:?} is not UTF-8")))
 }

@@ -13,7 +13,11 @@ use crate::wire::client::{
 use crate::wire::validate;
 
 impl<M: Map> Node<M> {
-    pub(super) fn on_request(&mut self, connection: ConnectionId, request: wire::Request) -> Result<()> {
+    pub(super) fn on_request(
+        &mut self,
+        connection: ConnectionId,
+        request: wire::Request,
+    ) -> Result<()> {
         let origin = Origin::Client { connection, id: request.id };
         let deadline = self.deadline(request.timeout_ms);
         match self.take_in(origin, deadline, request.command) {
@@ -38,7 +42,9 @@ impl<M: Map> Node<M> {
                 Code::Invalid,
                 "the request has no command, or one that this version does not know",
             ))),
-            Some(request::Command::Status(_)) => Ok(Some(self.response(response::Result::Status(self.status())))),
+            Some(request::Command::Status(_)) => {
+                Ok(Some(self.response(response::Result::Status(self.status()))))
+            }
             Some(request::Command::Write(write)) => {
                 validate::write(&write).map_err(Refused)?;
                 self.admit().map_err(Refused)?;
@@ -74,7 +80,10 @@ impl<M: Map> Node<M> {
             return Err(refusal(Code::Stopping, "this node is stopping: ask another"));
         }
         if let Some(waiting_for) = self.forming() {
-            return Err(refusal(Code::FormingCluster, format!("the cluster is not formed yet: {waiting_for}")));
+            return Err(refusal(
+                Code::FormingCluster,
+                format!("the cluster is not formed yet: {waiting_for}"),
+            ));
         }
         self.has_room()
     }
@@ -84,7 +93,9 @@ impl<M: Map> Node<M> {
             false => Ok(()),
             true => Err(refusal(
                 Code::Overloaded,
-                format!("{REQUESTS_MAX} requests are in flight on this node: send fewer at once, or retry later"),
+                format!(
+                    "{REQUESTS_MAX} requests are in flight on this node: send fewer at once, or retry later"
+                ),
             )),
         }
     }
@@ -93,7 +104,10 @@ impl<M: Map> Node<M> {
     fn has_data(&self) -> std::result::Result<(), Refusal> {
         match self.stage {
             Stage::Member(_) if self.store.membership().is_some() => Ok(()),
-            _ => Err(refusal(Code::FormingCluster, "this node has no data yet: it belongs to no cluster")),
+            _ => Err(refusal(
+                Code::FormingCluster,
+                "this node has no data yet: it belongs to no cluster",
+            )),
         }
     }
 
@@ -159,7 +173,8 @@ impl<M: Map> Node<M> {
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.monotonic;
         let patience = self.settings.replica.election_timeout() / 2;
-        let leaderless = self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
+        let leaderless =
+            self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
         let needs_leader = |work: &Work| !matches!(work, Work::Range(range) if range.stale);
         let due = self.requests.select(|request| {
             now >= request.deadline

@@ -96,7 +96,8 @@ impl<M: Map> Node<M> {
     fn found(&mut self) {
         let Stage::Free(formation) = &self.stage else { return };
         let cluster_id = self.rng.u128(..).to_be_bytes();
-        let change = membership::genesis(&cluster_id, self.settings.expect, formation.member_info());
+        let change =
+            membership::genesis(&cluster_id, self.settings.expect, formation.member_info());
         let entry = Entry {
             term: 1,
             index: 1,
@@ -105,7 +106,12 @@ impl<M: Map> Node<M> {
         };
         ::log::info!("forming cluster {}", hex(&cluster_id));
         let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-        self.settle(cluster_id.to_vec(), Some(hard_state), vec![entry], "the new cluster to be on disk");
+        self.settle(
+            cluster_id.to_vec(),
+            Some(hard_state),
+            vec![entry],
+            "the new cluster to be on disk",
+        );
     }
 
     /// Joins the cluster that a peer belongs to. The leader adds the node when it asks as a member.
@@ -114,7 +120,13 @@ impl<M: Map> Node<M> {
         self.settle(cluster_id, None, Vec::new(), "the cluster's id to be on disk");
     }
 
-    fn settle(&mut self, cluster_id: Vec<u8>, hard_state: Option<HardState>, entries: Vec<Entry>, waiting_for: &str) {
+    fn settle(
+        &mut self,
+        cluster_id: Vec<u8>,
+        hard_state: Option<HardState>,
+        entries: Vec<Entry>,
+        waiting_for: &str,
+    ) {
         let standing = Standing { cluster_id: cluster_id.clone().into(), promise: None };
         let record = Record { entries: entries.clone(), hard_state, standing: Some(standing) };
         self.identity.cluster_id = cluster_id.into();
@@ -128,7 +140,8 @@ impl<M: Map> Node<M> {
             false => HardState { term: 1, vote: 0, commit: 1 },
         };
         let recovered = Recovered { entries, hard_state, applied: 0, membership: None };
-        self.stage = Stage::Member(Box::new(Replica::new(self.settings.replica.clone(), recovered)?));
+        self.stage =
+            Stage::Member(Box::new(Replica::new(self.settings.replica.clone(), recovered)?));
         self.effects.identity_changed = true;
         Ok(())
     }
@@ -178,7 +191,11 @@ impl<M: Map> Node<M> {
             (Some(membership), _) if replica.leads() => {
                 match membership::join(membership, member) {
                     Ok(Some(change)) if replica.may_change_membership() => {
-                        ::log::info!("adding {} (raft id {}) as a learner", member.name, member.raft_id);
+                        ::log::info!(
+                            "adding {} (raft id {}) as a learner",
+                            member.name,
+                            member.raft_id
+                        );
                         // Rejected: the node asks again.
                         let _ = replica.propose_conf_change(&change);
                     }
@@ -219,9 +236,16 @@ impl<M: Map> Node<M> {
                     membership.conf_state.as_ref().map_or(0, |conf_state| conf_state.voters.len()),
                     membership::voters_to_form(membership.expect),
                     membership.expect,
-                    membership.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ")
+                    membership
+                        .members
+                        .iter()
+                        .map(|member| member.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 )),
-                None => Some("added to the cluster soon: the leader has not sent its log yet".to_owned()),
+                None => Some(
+                    "added to the cluster soon: the leader has not sent its log yet".to_owned(),
+                ),
             },
         }
     }
@@ -270,14 +294,20 @@ impl<M: Map> Node<M> {
             };
             ids.iter().map(name).collect::<Vec<_>>().join(", ")
         };
-        ::log::info!("voters: {}; learners: {}", names(&conf_state.voters), names(&conf_state.learners));
+        ::log::info!(
+            "voters: {}; learners: {}",
+            names(&conf_state.voters),
+            names(&conf_state.learners)
+        );
         self.store.apply_membership(index, term, after);
     }
 
     pub(super) fn on_disk_space(&mut self, space: std::result::Result<(), String>) {
         match (&self.no_space, &space) {
             (None, Err(why)) => ::log::warn!("writes are refused: {why}"),
-            (Some(_), Ok(())) => ::log::info!("there is room on the disk again: writes are accepted"),
+            (Some(_), Ok(())) => {
+                ::log::info!("there is room on the disk again: writes are accepted")
+            }
             _ => {}
         }
         self.no_space = space.err();

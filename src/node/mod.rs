@@ -21,8 +21,8 @@
 
 #![forbid(unsafe_code)]
 
-mod cluster;
 mod clients;
+mod cluster;
 mod journal;
 mod peers;
 mod reads;
@@ -45,9 +45,9 @@ use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
 use crate::wire::peer::PeerFrame;
 
-pub use requests::{ConnectionId, Token};
 pub use cluster::hex;
 pub use journal::LogWrite;
+pub use requests::{ConnectionId, Token};
 
 use cluster::Then;
 use journal::Journal;

@@ -6,7 +6,9 @@ use crate::error::refusal;
 use crate::limits::NAME_LEN_MAX;
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
-use crate::wire::client::{Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, Write, response};
+use crate::wire::client::{
+    Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, Write, response,
+};
 use crate::wire::peer::{
     Formation, Forward, ForwardReply, PeerFrame, RaftMessage, formation, peer_frame::Frame,
 };
@@ -33,7 +35,10 @@ impl<M: Map> Node<M> {
         if hello.version != PROTOCOL_VERSION {
             return Err(refusal(
                 Code::Invalid,
-                format!("this server speaks version {PROTOCOL_VERSION} of the protocol, not {}", hello.version),
+                format!(
+                    "this server speaks version {PROTOCOL_VERSION} of the protocol, not {}",
+                    hello.version
+                ),
             ));
         }
         let own = &self.identity.cluster_id;
@@ -52,7 +57,10 @@ impl<M: Map> Node<M> {
             Role::Client => {}
             Role::Peer => self.greet_peer(hello.from.as_ref())?,
             Role::Unspecified => {
-                return Err(refusal(Code::Invalid, "the hello does not tell whether it is a client's or a peer's"));
+                return Err(refusal(
+                    Code::Invalid,
+                    "the hello does not tell whether it is a client's or a peer's",
+                ));
             }
         }
         Ok(Welcome {
@@ -64,7 +72,8 @@ impl<M: Map> Node<M> {
 
     /// An identity has one holder: the one that started last. Another is a copy of its disk.
     fn greet_peer(&mut self, from: Option<&Identity>) -> Result<(), Refusal> {
-        let valid = |from: &&Identity| from.raft_id != 0 && (1..=NAME_LEN_MAX).contains(&from.name.len());
+        let valid =
+            |from: &&Identity| from.raft_id != 0 && (1..=NAME_LEN_MAX).contains(&from.name.len());
         let Some(from) = from.filter(valid) else {
             return Err(refusal(Code::Invalid, "the hello of a peer lacks its identity"));
         };
@@ -95,6 +104,9 @@ impl<M: Map> Node<M> {
             return Err(refusal(Code::Invalid, message));
         }
         *known = start;
+        if let Stage::Free(formation) = &mut self.stage {
+            formation.greeted(from);
+        }
         Ok(())
     }
 
@@ -124,7 +136,8 @@ impl<M: Map> Node<M> {
     /// Takes back the writes that were forwarded to a node that `to` holds of. They may have been applied; to give them to
     /// another leader is safe all the same, for that one knows their ids.
     pub(super) fn take_back(&mut self, to: impl Fn(u64) -> bool) {
-        let lost = self.requests.writes_at(|place| matches!(place, Place::Forwarded { to: at } if to(at)));
+        let lost =
+            self.requests.writes_at(|place| matches!(place, Place::Forwarded { to: at } if to(at)));
         for token in lost {
             if let Some(request) = self.requests.get_mut(token) {
                 request.maybe_applied = true;
@@ -150,11 +163,17 @@ impl<M: Map> Node<M> {
 
     fn on_formation(&mut self, from: Identity, message: Formation) {
         match (&mut self.stage, message.message) {
-            (Stage::Member(_), Some(formation::Message::Join(join))) => self.on_join(from.raft_id, join),
-            (Stage::Member(_), Some(formation::Message::JoinReply(reply))) if !reply.refused.is_empty() => {
+            (Stage::Member(_), Some(formation::Message::Join(join))) => {
+                self.on_join(from.raft_id, join)
+            }
+            (Stage::Member(_), Some(formation::Message::JoinReply(reply)))
+                if !reply.refused.is_empty() =>
+            {
                 ::log::warn!("the cluster refuses this node: {}", reply.refused);
             }
-            (Stage::Free(_), Some(formation::Message::JoinReply(reply))) if reply.refused.is_empty() => {
+            (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
+                if reply.refused.is_empty() =>
+            {
                 if reply.cluster_id.len() == 16 {
                     self.adopt(reply.cluster_id.to_vec());
                 }
@@ -200,7 +219,8 @@ impl<M: Map> Node<M> {
             if place != Some(Place::Forwarded { to: from }) {
                 return;
             }
-            if matches!(refused.code(), Code::NotLeader | Code::Stopping) && !refused.maybe_applied {
+            if matches!(refused.code(), Code::NotLeader | Code::Stopping) && !refused.maybe_applied
+            {
                 return self.send_back(reply.id);
             }
             let refused = refused.clone();

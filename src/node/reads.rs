@@ -120,7 +120,8 @@ impl<M: Map> Node<M> {
         while self.effects.scans.len() < SCANS_MAX
             && let Some(&token) = self.reads.scans.front()
         {
-            if let Some(Work::Range(range)) = self.requests.get(token).map(|request| &request.work) {
+            if let Some(Work::Range(range)) = self.requests.get(token).map(|request| &request.work)
+            {
                 let Some(scan) = self.store.scan(range)? else { break };
                 self.effects.scans.push((token, scan));
             }
@@ -130,9 +131,10 @@ impl<M: Map> Node<M> {
     }
 
     pub(super) fn on_scanned(&mut self, token: Token, scanned: ScanResult) {
-        let stale = self.requests.get(token).is_some_and(
-            |request| matches!(&request.work, Work::Range(range) if range.stale),
-        );
+        let stale = self
+            .requests
+            .get(token)
+            .is_some_and(|request| matches!(&request.work, Work::Range(range) if range.stale));
         let response = self.response(response::Result::Range(scanned.result));
         let stale_ms = self.stale_ms().filter(|_| stale);
         self.answer(token, Response { revision: scanned.revision, stale_ms, ..response });

@@ -154,8 +154,12 @@ impl Requests {
 
     /// Requests of which `due` holds, oldest first.
     pub fn select(&self, due: impl Fn(&Request) -> bool) -> Vec<Token> {
-        let mut tokens: Vec<Token> =
-            self.table.iter().filter(|(_, request)| due(request)).map(|(token, _)| *token).collect();
+        let mut tokens: Vec<Token> = self
+            .table
+            .iter()
+            .filter(|(_, request)| due(request))
+            .map(|(token, _)| *token)
+            .collect();
         tokens.sort_unstable();
         tokens
     }

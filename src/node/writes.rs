@@ -16,7 +16,8 @@ use crate::wire::log::Command;
 
 impl<M: Map> Node<M> {
     pub(super) fn insert_write(&mut self, origin: Origin, deadline: Duration, write: Write) {
-        let token = self.insert(origin, deadline, Work::Write { write, place: Place::AwaitsLeader });
+        let token =
+            self.insert(origin, deadline, Work::Write { write, place: Place::AwaitsLeader });
         self.to_dispatch.push(token);
     }
 
@@ -49,14 +50,18 @@ impl<M: Map> Node<M> {
     /// What keeps the leader from proposing a write.
     fn refuses_proposal(&self, token: Token) -> Option<Refusal> {
         if self.store.buffer_len() > BUFFER_LEN_MAX {
-            let message = "the leader's disk does not keep up with the writes: send fewer, or retry later";
+            let message =
+                "the leader's disk does not keep up with the writes: send fewer, or retry later";
             return Some(refusal(Code::Overloaded, message));
         }
         let why = self.no_space.as_ref()?;
         let write = self.requests.write(token)?;
         let txn = write.txn.as_ref()?;
-        let puts = txn.success.iter().chain(&txn.failure).any(|op| matches!(op.op, Some(op::Op::Put(_))));
-        puts.then(|| refusal(Code::NoSpace, format!("the leader takes no writes but deletes: {why}")))
+        let puts =
+            txn.success.iter().chain(&txn.failure).any(|op| matches!(op.op, Some(op::Op::Put(_))));
+        puts.then(|| {
+            refusal(Code::NoSpace, format!("the leader takes no writes but deletes: {why}"))
+        })
     }
 
     fn forward(&mut self, token: Token, leader: u64) {
@@ -106,7 +111,8 @@ impl<M: Map> Node<M> {
             Err(Rejected::NotLeader) => batch.iter().for_each(|token| self.send_back(*token)),
             Err(Rejected::Overloaded) => {
                 for token in batch {
-                    let message = "too many bytes wait to be committed: send fewer at once, or retry later";
+                    let message =
+                        "too many bytes wait to be committed: send fewer at once, or retry later";
                     self.answer_refused(*token, refusal(Code::Overloaded, message));
                 }
             }
@@ -172,7 +178,9 @@ impl<M: Map> Node<M> {
             }
             Payload::Command(command) => {
                 let command = Command::decode(command).map_err(|e| {
-                    Error::Store(format!("entry {index} was written by a version that this one cannot read: {e}"))
+                    Error::Store(format!(
+                        "entry {index} was written by a version that this one cannot read: {e}"
+                    ))
                 })?;
                 Some(self.store.apply(index, term, &command)?)
             }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType, HardState, Message,
-    MessageType,
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType,
+    HardState, Message, MessageType,
 };
 
 use crate::wire::log as wire;
@@ -117,7 +117,8 @@ pub(super) fn conf_change_entry(encoded: Bytes) -> Result<Entry, Malformed> {
         .map_err(|_| Malformed("a configuration change that cannot be read"))?;
     if !change.steps.is_empty() {
         let written = conf_change_to_raft(&change).write_to_bytes();
-        entry.data = written.map_err(|_| Malformed("a configuration change that cannot be written"))?.into();
+        entry.data =
+            written.map_err(|_| Malformed("a configuration change that cannot be written"))?.into();
     }
     entry.context = encoded;
     Ok(entry)

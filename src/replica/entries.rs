@@ -19,7 +19,11 @@ pub(super) struct Entries {
 
 impl Entries {
     /// The state of a node that starts: `entries` begin at index 1.
-    pub(super) fn new(hard_state: HardState, conf_state: ConfState, entries: Vec<Entry>) -> Entries {
+    pub(super) fn new(
+        hard_state: HardState,
+        conf_state: ConfState,
+        entries: Vec<Entry>,
+    ) -> Entries {
         let mut tail = Entries {
             initial: RaftState::new(hard_state, conf_state),
             first_index: 1,

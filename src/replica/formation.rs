@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::wire::client::Identity;
 use crate::wire::log::{MemberInfo, Promise, Standing};
 use crate::wire::peer::{
-    Formation as Message, Hail, JoinReply, JoinRequest, PromiseReply, PromiseRequest, formation::Message as Kind,
+    Formation as Message, Hail, JoinReply, JoinRequest, PromiseReply, PromiseRequest,
+    formation::Message as Kind,
 };
 
 /// What a free node sends and does. Nothing of it may happen before [`Step::persist`], if set, is durable.
@@ -36,8 +37,6 @@ pub struct Step {
 #[derive(Debug)]
 struct Peer {
     name: String,
-    /// Member of a cluster: asked to let us join.
-    member: bool,
     may_form: bool,
     /// Hailed us on this connection: only then what we know of it is current.
     hailed: bool,
@@ -61,13 +60,20 @@ pub struct Formation {
     /// Attempts up to this one are void.
     void_attempts: u64,
     peers: BTreeMap<u64, Peer>,
+    /// Who is known to belong to a cluster. Whoever does, stays.
+    members: BTreeSet<u64>,
     refused: Option<String>,
 }
 
 impl Formation {
     /// A free node as it starts, with the promise that it finds on its disk. A promise to itself is void then: the
     /// attempt was lost with the process.
-    pub fn new(identity: Identity, expect: u32, may_form: bool, promise: Option<Promise>) -> Formation {
+    pub fn new(
+        identity: Identity,
+        expect: u32,
+        may_form: bool,
+        promise: Option<Promise>,
+    ) -> Formation {
         let promise = promise.filter(|promise| promise.raft_id != identity.raft_id);
         Formation {
             identity,
@@ -77,20 +83,24 @@ impl Formation {
             attempt: None,
             void_attempts: 0,
             peers: BTreeMap::new(),
+            members: BTreeSet::new(),
             refused: None,
         }
     }
 
     /// A connection to a peer is up.
     pub fn peer_up(&mut self, peer: &Identity) -> Step {
-        let known = Peer {
-            name: peer.name.clone(),
-            member: !peer.cluster_id.is_empty(),
-            may_form: false,
-            hailed: false,
-        };
+        let known = Peer { name: peer.name.clone(), may_form: false, hailed: false };
+        self.greeted(peer);
         self.peers.insert(peer.raft_id, known);
         Step { messages: vec![(peer.raft_id, self.hail())], ..Step::default() }
+    }
+
+    /// A peer has told who it is, on a connection of either direction: does it belong to a cluster by now?
+    pub fn greeted(&mut self, peer: &Identity) {
+        if !peer.cluster_id.is_empty() {
+            self.members.insert(peer.raft_id);
+        }
     }
 
     /// The connection to a peer is gone. What it granted stands: its disk has it.
@@ -103,8 +113,9 @@ impl Formation {
         let mut step = Step::default();
         self.decide(&mut step);
         let hail = self.hail();
-        for (raft_id, peer) in &self.peers {
-            let message = if peer.member { self.join_request() } else { hail.clone() };
+        for raft_id in self.peers.keys() {
+            let member = self.members.contains(raft_id);
+            let message = if member { self.join_request() } else { hail.clone() };
             step.messages.push((*raft_id, message));
         }
         step
@@ -131,7 +142,7 @@ impl Formation {
         }
         let answering: Vec<&str> = self.peers.values().map(|peer| peer.name.as_str()).collect();
         let answering = if answering.is_empty() { "none".to_owned() } else { answering.join(", ") };
-        if self.peers.values().any(|peer| peer.member) {
+        if self.knows_member() {
             return format!("asked to join the cluster of {answering}, and wait to be added");
         }
         match &self.promise {
@@ -156,12 +167,17 @@ impl Formation {
         }
     }
 
+    /// Whether a member of a cluster answers: then it is the one to turn to.
+    fn knows_member(&self) -> bool {
+        self.peers.keys().any(|raft_id| self.members.contains(raft_id))
+    }
+
     fn majority(&self) -> usize {
         self.expect / 2 + 1
     }
 
     fn decide(&mut self, step: &mut Step) {
-        if self.peers.values().any(|peer| peer.member) {
+        if self.knows_member() {
             return self.give_up(step);
         }
         let free = self.peers.values().filter(|peer| peer.hailed);

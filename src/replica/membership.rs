@@ -22,7 +22,8 @@ pub struct Progress {
 
 /// The change that makes the first member of a new cluster: the data of its entry 1.
 pub fn genesis(cluster_id: &[u8], expect: u32, first: MemberInfo) -> ConfChange {
-    let step = conf_change::Step { kind: conf_change::Kind::AddVoter.into(), raft_id: first.raft_id };
+    let step =
+        conf_change::Step { kind: conf_change::Kind::AddVoter.into(), raft_id: first.raft_id };
     ConfChange {
         joint: false,
         steps: vec![step],
@@ -32,7 +33,11 @@ pub fn genesis(cluster_id: &[u8], expect: u32, first: MemberInfo) -> ConfChange 
 }
 
 /// The membership after `change`, whose configuration raft-rs computed.
-pub fn apply(before: Option<&Membership>, change: &ConfChange, conf_state: ConfState) -> Membership {
+pub fn apply(
+    before: Option<&Membership>,
+    change: &ConfChange,
+    conf_state: ConfState,
+) -> Membership {
     let mut after = before.cloned().unwrap_or_default();
     if let Some(genesis) = &change.genesis {
         after.cluster_id = genesis.cluster_id.clone();
@@ -97,7 +102,8 @@ pub fn join(membership: &Membership, node: &MemberInfo) -> Result<Option<ConfCha
     if membership.members.len() >= MEMBERS_MAX {
         return Err(format!("the cluster has {MEMBERS_MAX} members, which is the limit"));
     }
-    let step = conf_change::Step { kind: conf_change::Kind::AddLearner.into(), raft_id: node.raft_id };
+    let step =
+        conf_change::Step { kind: conf_change::Kind::AddLearner.into(), raft_id: node.raft_id };
     Ok(Some(ConfChange { steps: vec![step], members: vec![node.clone()], ..ConfChange::default() }))
 }
 
@@ -126,7 +132,10 @@ pub fn due(membership: &Membership, progress: &[Progress], commit: u64) -> Optio
     }
     let steps = ready[..target - voters]
         .iter()
-        .map(|raft_id| conf_change::Step { kind: conf_change::Kind::AddVoter.into(), raft_id: *raft_id })
+        .map(|raft_id| conf_change::Step {
+            kind: conf_change::Kind::AddVoter.into(),
+            raft_id: *raft_id,
+        })
         .collect();
     Some(ConfChange { joint: true, steps, ..ConfChange::default() })
 }
@@ -140,8 +149,11 @@ mod tests {
     }
 
     fn membership(voters: &[u64], learners: &[u64]) -> Membership {
-        let conf_state =
-            ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() };
+        let conf_state = ConfState {
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            ..ConfState::default()
+        };
         let members = voters.iter().chain(learners).map(|raft_id| info(*raft_id)).collect();
         Membership { conf_state: Some(conf_state), members, ..Membership::default() }
     }

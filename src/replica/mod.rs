@@ -198,7 +198,8 @@ impl Replica {
             max_committed_size_per_ready: limits::COMMITTED_LEN_PER_READY_MAX as u64,
             ..Config::default()
         };
-        let conf_state = membership.and_then(|membership| membership.conf_state).unwrap_or_default();
+        let conf_state =
+            membership.and_then(|membership| membership.conf_state).unwrap_or_default();
         let entries: std::result::Result<Vec<_>, _> =
             entries.into_iter().map(border::entry_from_wire).collect();
         let entries = entries.map_err(|Malformed(what)| {
@@ -236,7 +237,8 @@ impl Replica {
     /// One fine tick has passed: TICK_MS / [`FINE_TICKS`].
     pub fn tick(&mut self) {
         // A sole voter wins within the step that begins its election, and must have its log on disk by then.
-        if self.leads() || self.persisted == self.last_record || !self.raw.raft.prs().is_singleton() {
+        if self.leads() || self.persisted == self.last_record || !self.raw.raft.prs().is_singleton()
+        {
             self.raw.tick();
             self.own_election_timeout();
         }
@@ -267,7 +269,10 @@ impl Replica {
     }
 
     /// Proposes a change of the membership. While another is under way, raft-rs makes a blank entry of it.
-    pub fn propose_conf_change(&mut self, change: &ConfChange) -> std::result::Result<(), Rejected> {
+    pub fn propose_conf_change(
+        &mut self,
+        change: &ConfChange,
+    ) -> std::result::Result<(), Rejected> {
         let entry = border::conf_change_entry(change.encode_to_vec().into())
             .map_err(|_| Rejected::NotLeader)?;
         self.append(vec![entry]).map(|_| ())
@@ -285,7 +290,11 @@ impl Replica {
         message.set_entries(entries.into());
         self.raw.raft.step(message).map_err(|_| Rejected::Overloaded)?;
         // That raft-rs says Ok is no proof that the entries are in the log: look.
-        assert_eq!(self.raw.raft.raft_log.last_index(), first + count - 1, "a proposal went astray");
+        assert_eq!(
+            self.raw.raft.raft_log.last_index(),
+            first + count - 1,
+            "a proposal went astray"
+        );
         Ok((self.raw.raft.term, first))
     }
 
@@ -301,7 +310,10 @@ impl Replica {
 
     /// The record of that number, and all before it, are durable.
     pub fn persisted(&mut self, number: u64) {
-        assert!(number > self.persisted && number <= self.last_record, "record {number} out of order");
+        assert!(
+            number > self.persisted && number <= self.last_record,
+            "record {number} out of order"
+        );
         self.persisted = number;
         self.raw.on_persist_ready(number);
         self.own_election_timeout();
@@ -313,7 +325,11 @@ impl Replica {
     }
 
     /// A committed change of the membership is applied: gives the new membership.
-    pub fn apply_conf_change(&mut self, before: Option<&Membership>, change: &ConfChange) -> Membership {
+    pub fn apply_conf_change(
+        &mut self,
+        before: Option<&Membership>,
+        change: &ConfChange,
+    ) -> Membership {
         let conf_state = self
             .raw
             .apply_conf_change(&border::conf_change_to_raft(change))
@@ -387,9 +403,12 @@ impl Replica {
             };
             self.held.push_back((waits_for, message));
         }
-        out.confirmed.extend(ready.take_read_states().into_iter().filter_map(|state| {
-            self.reads.confirm(&state.request_ctx, state.index)
-        }));
+        out.confirmed.extend(
+            ready
+                .take_read_states()
+                .into_iter()
+                .filter_map(|state| self.reads.confirm(&state.request_ctx, state.index)),
+        );
         out.committed.extend(ready.take_committed_entries().into_iter().map(committed));
         self.raw.advance_append_async(ready);
         if self.persisted == self.last_record {
@@ -516,7 +535,9 @@ impl Replica {
             return Vec::new();
         }
         let members = self.raw.raft.prs().iter();
-        members.map(|(raft_id, progress)| Progress { raft_id: *raft_id, matched: progress.matched }).collect()
+        members
+            .map(|(raft_id, progress)| Progress { raft_id: *raft_id, matched: progress.matched })
+            .collect()
     }
 
     /// The settings it was made with.

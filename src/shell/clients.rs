@@ -15,7 +15,8 @@ use crate::limits::{
 };
 use crate::node::{ConnectionId, Input};
 use crate::wire::client::{
-    ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame, server_frame,
+    ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,
+    server_frame,
 };
 use crate::wire::frame::{Decoder, FrameError};
 use crate::wire::peer::PeerFrame;
@@ -47,7 +48,8 @@ impl Client {
 
     /// Whether more may be taken from it: it takes its answers, and has not too many under way.
     fn may_ask(&self) -> bool {
-        self.in_flight.get() < REQUESTS_PER_CLIENT_MAX && self.outbox.unsent_len() < CLIENT_UNSENT_MAX
+        self.in_flight.get() < REQUESTS_PER_CLIENT_MAX
+            && self.outbox.unsent_len() < CLIENT_UNSENT_MAX
     }
 
     /// Whether it is to be ended: it says nothing, or takes nothing.
@@ -80,7 +82,10 @@ fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
         in_flight: Cell::new(0),
     });
     if reactor.clients.borrow().len() >= CLIENTS_MAX {
-        client.refuse(refusal(Code::Overloaded, format!("this node has {CLIENTS_MAX} connections: retry later")));
+        client.refuse(refusal(
+            Code::Overloaded,
+            format!("this node has {CLIENTS_MAX} connections: retry later"),
+        ));
     }
     reactor.clients.borrow_mut().insert(connection, client.clone());
     let reactor = reactor.clone();
@@ -111,7 +116,12 @@ enum Speaker {
     Peer(Identity),
 }
 
-async fn serve(reactor: &Reactor, connection: ConnectionId, client: &Rc<Client>, stream: TcpStream) {
+async fn serve(
+    reactor: &Reactor,
+    connection: ConnectionId,
+    client: &Rc<Client>,
+    stream: TcpStream,
+) {
     let mut decoder = Decoder::default();
     let mut pump = Pump::new(stream, client.outbox.clone());
     let mut speaker = Speaker::Unknown;
@@ -137,11 +147,15 @@ fn take_frames(
 ) -> Result<(), Refusal> {
     while client.may_ask() && !client.outbox.is_closing() {
         if let Speaker::Peer(from) = speaker {
-            let Some(frame) = decoder.next_frame::<PeerFrame>().map_err(protocol_error)? else { return Ok(()) };
+            let Some(frame) = decoder.next_frame::<PeerFrame>().map_err(protocol_error)? else {
+                return Ok(());
+            };
             reactor.post(Input::PeerFrame(from.clone(), frame));
             continue;
         }
-        let Some(ClientFrame { frame }) = decoder.next_frame().map_err(protocol_error)? else { return Ok(()) };
+        let Some(ClientFrame { frame }) = decoder.next_frame().map_err(protocol_error)? else {
+            return Ok(());
+        };
         match (frame, &speaker) {
             (Some(client_frame::Frame::Hello(hello)), Speaker::Unknown) => {
                 *speaker = greet(reactor, client, hello)?;
@@ -153,9 +167,14 @@ fn take_frames(
             (Some(client_frame::Frame::Request(_)), _) => {
                 return Err(refusal(Code::Invalid, "a request before the hello"));
             }
-            (Some(client_frame::Frame::Hello(_)), _) => return Err(refusal(Code::Invalid, "a second hello")),
+            (Some(client_frame::Frame::Hello(_)), _) => {
+                return Err(refusal(Code::Invalid, "a second hello"));
+            }
             (None, _) => {
-                return Err(refusal(Code::Invalid, "a frame of a kind that this version does not know"));
+                return Err(refusal(
+                    Code::Invalid,
+                    "a frame of a kind that this version does not know",
+                ));
             }
         }
     }

@@ -48,7 +48,10 @@ impl DataDir {
     pub fn open(path: &Path) -> Result<DataDir> {
         let unusable = |e: io::Error| {
             Error::io(
-                format!("use the data directory {} (DATA_DIR; it must be writable)", path.display()),
+                format!(
+                    "use the data directory {} (DATA_DIR; it must be writable)",
+                    path.display()
+                ),
                 e,
             )
         };
@@ -146,7 +149,9 @@ fn read_slots(path: &Path, file: &File) -> Result<(u64, u64)> {
     for slot in slots.chunks_exact(SLOT_LEN) {
         newest = newest.max(decode_slot(slot).map_err(Error::Environment)?);
     }
-    newest.map(|(starts, raft_id)| (raft_id, starts)).ok_or_else(|| lost("neither slot of the identity is whole"))
+    newest
+        .map(|(starts, raft_id)| (raft_id, starts))
+        .ok_or_else(|| lost("neither slot of the identity is whole"))
 }
 
 fn encode_slot(raft_id: u64, starts: u64) -> [u8; SLOT_LEN] {
@@ -166,7 +171,8 @@ fn decode_slot(slot: &[u8]) -> std::result::Result<Option<(u64, u64)>, String> {
     if content[..8] != IDENTITY_MAGIC[..] || crc != crc32c::crc32c(content).to_le_bytes() {
         return Ok(None);
     }
-    let number = |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
+    let number =
+        |at: usize| u64::from_le_bytes(content[at..at + 8].try_into().expect("eight bytes"));
     let version = u32::from_le_bytes(content[8..12].try_into().expect("four bytes"));
     if version != IDENTITY_VERSION {
         return Err(format!(
@@ -188,9 +194,12 @@ impl LogFiles {
     /// A write in flight keeps its file open, and with it the lock, though the process that issued it was killed.
     fn wait_for_writes(&self) -> Result<()> {
         let deadline = Instant::now() + LOCK_WITHIN;
-        for name in self.list().map_err(|e| Error::io(format!("list {}", self.directory.display()), e))? {
+        for name in
+            self.list().map_err(|e| Error::io(format!("list {}", self.directory.display()), e))?
+        {
             let path = self.directory.join(&name);
-            let file = File::open(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+            let file =
+                File::open(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
             while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 if Instant::now() >= deadline {
                     return Err(Error::Environment(format!(
@@ -306,7 +315,10 @@ mod tests {
         let refused = DataDir::open(&path).err().expect("no slot is whole").to_string();
         assert!(refused.contains("neither slot"), "{refused}");
         fs::remove_file(path.join("identity")).unwrap();
-        assert!(DataDir::open(&path).is_err(), "an identity is not drawn for a directory with data");
+        assert!(
+            DataDir::open(&path).is_err(),
+            "an identity is not drawn for a directory with data"
+        );
     }
 
     #[test]

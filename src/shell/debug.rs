@@ -11,7 +11,9 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
 use super::reactor::Reactor;
-use crate::http::{Connection, Health, NodeState, Page, PeerStatus, Status, StatusPage, Step, reject, respond};
+use crate::http::{
+    Connection, Health, NodeState, Page, PeerStatus, Status, StatusPage, Step, reject, respond,
+};
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
 use crate::metrics::Counters;
 use crate::node::hex;
@@ -54,13 +56,18 @@ async fn converse(reactor: &Reactor, mut stream: TcpStream, full: bool) -> std::
             }
             Step::Reject(status) => return stream.write_all(&reject(status)).await,
             Step::NeedMore => {
-                let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+                let left = deadline
+                    .saturating_duration_since(Instant::now())
+                    .max(Duration::from_millis(1));
                 let _ = stream.set_read_timeout(Some(left));
                 let mut bytes = [0; 2048];
                 match poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut bytes)).await {
                     Ok(0) => return Ok(()),
                     Ok(len) => connection.feed(&bytes[..len]),
-                    Err(e) if e.kind() == std::io::ErrorKind::TimedOut && connection.pending_len() > 0 => {
+                    Err(e)
+                        if e.kind() == std::io::ErrorKind::TimedOut
+                            && connection.pending_len() > 0 =>
+                    {
                         return stream.write_all(&reject(Status::RequestTimeout)).await;
                     }
                     Err(e) => return Err(e),

@@ -101,7 +101,10 @@ impl LogDisk {
         let written = written.map_err(|e| Error::io(action(), e.into()))?;
         match written == len {
             true => Ok(()),
-            false => Err(Error::io(action(), std::io::Error::other(format!("{written} of {len} bytes written")))),
+            false => Err(Error::io(
+                action(),
+                std::io::Error::other(format!("{written} of {len} bytes written")),
+            )),
         }
     }
 
@@ -122,7 +125,9 @@ impl LogDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(O_DSYNC);
         let action = || format!("open {}", path.display());
-        let locked = |result: std::io::Result<()>| result.map_err(|e| Error::io(format!("lock {}", path.display()), e));
+        let locked = |result: std::io::Result<()>| {
+            result.map_err(|e| Error::io(format!("lock {}", path.display()), e))
+        };
         if let Ok(file) = options.dma_open(&path).await {
             locked(socket::lock(&file))?;
             return Ok(SegmentFile::Direct(file));

@@ -61,7 +61,8 @@ pub(super) async fn keep(reactor: Rc<Reactor>) {
             if !reactor.links.begun.borrow().contains(&address) {
                 reactor.links.begun.borrow_mut().push(address.clone());
                 let reactor = reactor.clone();
-                glommio::spawn_local(async move { keep_one(&reactor, &name, &address).await }).detach();
+                glommio::spawn_local(async move { keep_one(&reactor, &name, &address).await })
+                    .detach();
             }
         }
         Timer::new(LOOK_EVERY).await;
@@ -70,10 +71,12 @@ pub(super) async fn keep(reactor: Rc<Reactor>) {
 
 /// The peers that the settings name, and the members that they do not name.
 fn wanted(reactor: &Reactor) -> Vec<(String, String)> {
-    let configured = reactor.settings.peers.iter().map(|peer| (peer.name.clone(), peer.address.to_string()));
+    let configured =
+        reactor.settings.peers.iter().map(|peer| (peer.name.clone(), peer.address.to_string()));
     let mut wanted: Vec<_> = configured.collect();
     for member in reactor.node().members() {
-        let named = wanted.iter().any(|(name, address)| *name == member.name || *address == member.address);
+        let named =
+            wanted.iter().any(|(name, address)| *name == member.name || *address == member.address);
         let own = member.raft_id == reactor.node().identity().raft_id;
         if !named && !own && !member.address.is_empty() {
             wanted.push((member.name.clone(), member.address.clone()));
@@ -153,11 +156,14 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
     reactor.post(Input::PeerUp(peer));
     let mut refused = None;
     while pump.next(true, |bytes| decoder.feed(bytes)).await != Event::Closed {
-        if let Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) = decoder.next_frame() {
+        if let Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) =
+            decoder.next_frame()
+        {
             refused = Some(error.message);
         }
     }
-    let is_current = reactor.links.up.borrow().get(&raft_id).is_some_and(|up| Rc::ptr_eq(up, &outbox));
+    let is_current =
+        reactor.links.up.borrow().get(&raft_id).is_some_and(|up| Rc::ptr_eq(up, &outbox));
     if is_current {
         reactor.links.up.borrow_mut().remove(&raft_id);
         reactor.post(Input::PeerDown(raft_id));

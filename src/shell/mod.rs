@@ -49,11 +49,15 @@ pub fn run(settings: Settings) -> Result<()> {
     raise_descriptor_limit();
     let data_dir = DataDir::open(&settings.data_dir)?;
     let clients = Listener::bind("LISTEN_ADDR", &settings.listen_addr.to_string())?;
-    let debug = settings.debug_addr.as_ref().map(|address| Listener::bind("DEBUG_ADDR", &address.to_string()));
+    let debug = settings
+        .debug_addr
+        .as_ref()
+        .map(|address| Listener::bind("DEBUG_ADDR", &address.to_string()));
     let debug = debug.transpose()?;
 
     let log_files = data_dir.log_files()?;
-    let generation = u32::try_from(data_dir.starts).map_err(|_| Error::Store("too many starts".to_owned()))?;
+    let generation =
+        u32::try_from(data_dir.starts).map_err(|_| Error::Store("too many starts".to_owned()))?;
     let Recovery { contents, torn, log } = recover(&log_files, SEGMENT_LEN, generation)?;
     if let Some(torn) = torn {
         ::log::warn!(
@@ -90,7 +94,8 @@ pub fn run(settings: Settings) -> Result<()> {
     );
 
     let recovered = node::RecoveredLog { log, contents };
-    let node = Node::new(node_settings(&settings, &identity)?, identity, recovered, store, now(begun))?;
+    let node =
+        Node::new(node_settings(&settings, &identity)?, identity, recovered, store, now(begun))?;
     let mailbox = Mailbox::new();
     // Started before the reactor is pinned: a thread inherits the core of the one that starts it.
     let threads = Threads::start(&settings.data_dir, log_files, &mailbox)?;
@@ -112,7 +117,9 @@ async fn serve(
     clients: Listener,
     debug: Option<Listener>,
 ) -> Result<()> {
-    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| drop(glommio::spawn_local(task).detach());
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+        drop(glommio::spawn_local(task).detach())
+    };
     let r = reactor.clone();
     spawn(Box::pin(async move { r.disk.run(&r).await }));
     let r = reactor.clone();
@@ -170,7 +177,8 @@ fn now(epoch: Instant) -> Now {
 }
 
 fn random_u64() -> Result<u64> {
-    getrandom::u64().map_err(|e| Error::Environment(format!("the kernel gives no random numbers: {e}")))
+    getrandom::u64()
+        .map_err(|e| Error::Environment(format!("the kernel gives no random numbers: {e}")))
 }
 
 /// A core for the reactor. Nodes of one machine have different ports, and by them take different cores.
@@ -179,7 +187,9 @@ fn placement(settings: &Settings, port: u16) -> Placement {
         Cpu::Unpinned => Placement::Unbound,
         Cpu::Core(core) => Placement::Fixed(core),
         Cpu::Auto => {
-            let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Placement::Unbound };
+            let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+                return Placement::Unbound;
+            };
             let cores: Vec<usize> =
                 (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
             match cores.len() {
@@ -195,8 +205,13 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let wanted = (2 * CLIENTS_MAX) as u64;
-    let raised = Rlimit { current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))), ..limit };
-    if limit.current.is_some_and(|current| current < wanted) && setrlimit(Resource::Nofile, raised).is_err() {
+    let raised = Rlimit {
+        current: limit.maximum.map_or(Some(wanted), |most| Some(most.min(wanted))),
+        ..limit
+    };
+    if limit.current.is_some_and(|current| current < wanted)
+        && setrlimit(Resource::Nofile, raised).is_err()
+    {
         ::log::warn!("the limit of open files stays at {:?}", limit.current);
     }
 }
@@ -205,13 +220,20 @@ fn raise_descriptor_limit() {
 fn refused_io_uring(error: glommio::GlommioError<()>) -> Error {
     use glommio::{GlommioError, ReactorErrorKind};
     match error {
-        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(has, needs)) => Error::Environment(format!(
-            "the limit of locked memory is {} KiB, and io_uring needs {} KiB: raise it (`ulimit -l 8192`, systemd: \
+        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(has, needs)) => {
+            Error::Environment(format!(
+                "the limit of locked memory is {} KiB, and io_uring needs {} KiB: raise it (`ulimit -l 8192`, systemd: \
              LimitMEMLOCK=8M, docker: --ulimit memlock=8388608)",
-            has / 1024,
-            needs / 1024
-        )),
-        GlommioError::IoError(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported) => {
+                has / 1024,
+                needs / 1024
+            ))
+        }
+        GlommioError::IoError(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported
+            ) =>
+        {
             Error::Environment(format!(
                 "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in \
                  Docker 25 or newer, a seccomp profile that allows it (--security-opt seccomp=...)"

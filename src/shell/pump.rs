@@ -112,7 +112,12 @@ impl Pump {
         poll_fn(|cx| self.poll(cx, read, &mut take)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, read: bool, take: &mut impl FnMut(&[u8])) -> Poll<Event> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: bool,
+        take: &mut impl FnMut(&[u8]),
+    ) -> Poll<Event> {
         self.outbox.waker.set(Some(cx.waker().clone()));
         if self.flush(cx).is_err() || self.outbox.dead.get() {
             return Poll::Ready(Event::Closed);

@@ -55,7 +55,13 @@ pub(super) struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(settings: Settings, node: Node<LmdbMap>, epoch: Instant, disk: LogDisk, threads: Threads) -> Reactor {
+    pub fn new(
+        settings: Settings,
+        node: Node<LmdbMap>,
+        epoch: Instant,
+        disk: LogDisk,
+        threads: Threads,
+    ) -> Reactor {
         Reactor {
             settings,
             node: RefCell::new(node),
@@ -151,7 +157,8 @@ impl Reactor {
     }
 
     fn carry_out(&self, effects: Effects<LmdbMap>) {
-        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } = effects;
+        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } =
+            effects;
         if let Some(write) = write {
             self.disk.submit(write);
         }

@@ -107,7 +107,10 @@ fn run_store(jobs: &Receiver<StoreJob>, mailbox: &Mailbox<News>, latency: &Mutex
     }
 }
 
-fn commit_with_room(commit: Commit<LmdbMap>, mailbox: &Mailbox<News>) -> Result<crate::store::Committed> {
+fn commit_with_room(
+    commit: Commit<LmdbMap>,
+    mailbox: &Mailbox<News>,
+) -> Result<crate::store::Committed> {
     while !commit.reserve()? {
         let why = "the state machine's database needs room to grow, and the disk is full: make space on it";
         mailbox.send(News::Input(Input::DiskSpace(Err(why.to_owned()))));
@@ -126,7 +129,12 @@ fn run_scans(jobs: &Receiver<(Token, Scan<LmdbMap>)>, mailbox: &Mailbox<News>) {
 }
 
 /// Prepares segments, and between them looks at the disk. A segment for which there is no room is tried again.
-fn run_segments(jobs: &Receiver<Prepare>, data_dir: &Path, files: &LogFiles, mailbox: &Mailbox<News>) {
+fn run_segments(
+    jobs: &Receiver<Prepare>,
+    data_dir: &Path,
+    files: &LogFiles,
+    mailbox: &Mailbox<News>,
+) {
     let mut wish: Option<Prepare> = None;
     loop {
         if let Some(wanted) = &wish {
@@ -155,8 +163,9 @@ fn run_segments(jobs: &Receiver<Prepare>, data_dir: &Path, files: &LogFiles, mai
 
 /// Whether the disk has the reserve that writes need; if not, why.
 fn free_space(data_dir: &Path) -> Result<std::result::Result<(), String>> {
-    let stat = rustix::fs::statvfs(data_dir)
-        .map_err(|e| Error::io(format!("look at the free space of {}", data_dir.display()), e.into()))?;
+    let stat = rustix::fs::statvfs(data_dir).map_err(|e| {
+        Error::io(format!("look at the free space of {}", data_dir.display()), e.into())
+    })?;
     let free = stat.f_bavail * stat.f_frsize;
     Ok(match free >= DISK_RESERVE {
         true => Ok(()),

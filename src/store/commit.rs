@@ -49,7 +49,8 @@ impl<M: Map> Commit<M> {
     /// Makes sure that the disk has the room that this commit may take. False if it has not: nothing is changed, and the
     /// commit may be tried later. Blocks.
     pub fn reserve(&self) -> Result<bool> {
-        let changes: usize = self.layers.iter().map(|layer| layer.changes.len() + layer.remembered.len()).sum();
+        let changes: usize =
+            self.layers.iter().map(|layer| layer.changes.len() + layer.remembered.len()).sum();
         let len_bytes: usize = self.layers.iter().map(|layer| layer.len_bytes()).sum();
         self.map.reserve(changes, len_bytes)
     }

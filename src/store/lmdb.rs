@@ -102,13 +102,17 @@ impl Map for LmdbMap {
         // Each change copies a leaf and adds a little to the branches above; long values have pages of their own.
         let pages = 2 * changes as u64 + RESERVED_PAGES;
         let growth = pages * PAGE_LEN + 2 * len_bytes as u64;
-        let file = self.env.try_clone_inner_file().map_err(|e| failure("reserve room in", &self.dir, e))?;
+        let file = self
+            .env
+            .try_clone_inner_file()
+            .map_err(|e| failure("reserve room in", &self.dir, e))?;
         match fallocate(&file, FallocateFlags::KEEP_SIZE, used, growth) {
             Ok(()) => Ok(true),
             Err(Errno::NOSPC | Errno::DQUOT) => Ok(false),
             // Without it the free space is all that can be looked at.
             Err(Errno::OPNOTSUPP) => {
-                let stat = fstatvfs(&file).map_err(|e| Error::io("look at the free space", e.into()))?;
+                let stat =
+                    fstatvfs(&file).map_err(|e| Error::io("look at the free space", e.into()))?;
                 Ok(stat.f_bavail * stat.f_frsize > growth)
             }
             Err(e) => Err(Error::io(format!("reserve room in {}", self.dir.display()), e.into())),
