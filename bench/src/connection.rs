@@ -6,8 +6,8 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use phalanx::wire::PROTOCOL_VERSION;
 use phalanx::wire::client::{
-    ClientFrame, Code, Get, Hello, Op, Put, Request, Role, ServerFrame, Txn, Write, client_frame, op, request, response,
-    server_frame,
+    ClientFrame, Code, Get, Hello, Op, Put, Request, Role, ServerFrame, Txn, Write, client_frame,
+    op, request, response, server_frame,
 };
 use phalanx::wire::frame::{self, Decoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,9 +27,15 @@ impl Connection {
     pub async fn open(address: &str) -> io::Result<Connection> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let mut connection =
-            Connection { stream, decoder: Decoder::default(), out: BytesMut::new(), last_id: 0, since: 0 };
-        let hello = Hello { version: PROTOCOL_VERSION, role: Role::Client.into(), ..Hello::default() };
+        let mut connection = Connection {
+            stream,
+            decoder: Decoder::default(),
+            out: BytesMut::new(),
+            last_id: 0,
+            since: 0,
+        };
+        let hello =
+            Hello { version: PROTOCOL_VERSION, role: Role::Client.into(), ..Hello::default() };
         connection.send(client_frame::Frame::Hello(hello)).await?;
         match connection.receive().await? {
             server_frame::Frame::Welcome(welcome) => connection.since = welcome.applied,
@@ -64,7 +70,9 @@ impl Connection {
                 assert_eq!(response.id, self.last_id, "one request is outstanding");
                 self.since = self.since.max(response.applied);
                 match response.result {
-                    Some(response::Result::Error(error)) if error.code() == Code::Overloaded => Ok(false),
+                    Some(response::Result::Error(error)) if error.code() == Code::Overloaded => {
+                        Ok(false)
+                    }
                     Some(response::Result::Error(error)) => Err(io::Error::other(error.message)),
                     _ => Ok(true),
                 }

@@ -66,7 +66,12 @@ pub fn run(load: &Load) -> io::Result<Outcome> {
     let begun = Instant::now();
     tasks.block_on(&runtime, async {
         let clients = (0..load.clients).map(|client| {
-            tokio::task::spawn_local(work(load.clone(), client, begun + load.duration, shared.clone()))
+            tokio::task::spawn_local(work(
+                load.clone(),
+                client,
+                begun + load.duration,
+                shared.clone(),
+            ))
         });
         for client in clients.collect::<Vec<_>>() {
             client.await.map_err(io::Error::other)??;
@@ -75,7 +80,8 @@ pub fn run(load: &Load) -> io::Result<Outcome> {
     })?;
     let elapsed = begun.elapsed();
     drop(tasks);
-    let (latency_us, overloaded) = Rc::into_inner(shared).expect("all clients are done").into_inner();
+    let (latency_us, overloaded) =
+        Rc::into_inner(shared).expect("all clients are done").into_inner();
     Ok(Outcome { latency_us, elapsed, overloaded })
 }
 

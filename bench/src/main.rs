@@ -92,10 +92,18 @@ fn measure_load(args: &LoadArgs) -> io::Result<()> {
 fn measure_floor(args: &FloorArgs) -> io::Result<()> {
     let line = |name: &str, latency_us: &hdrhistogram::Histogram<u64>| {
         let us = |quantile| latency_us.value_at_quantile(quantile);
-        println!("{name:<44} p50 {:>5} us  p99 {:>5} us  p99.9 {:>5} us", us(0.5), us(0.99), us(0.999));
+        println!(
+            "{name:<44} p50 {:>5} us  p99 {:>5} us  p99.9 {:>5} us",
+            us(0.5),
+            us(0.99),
+            us(0.999)
+        );
     };
     line("TCP round trip, two cores", &floor::tcp_round_trip([0, 1], 20_000)?);
     line("TCP round trip, one core", &floor::tcp_round_trip([0, 0], 20_000)?);
-    line("durable write of 4 KiB (O_DIRECT, O_DSYNC)", &floor::durable_write(&args.dir, Duration::from_secs(2))?);
+    line(
+        "durable write of 4 KiB (O_DIRECT, O_DSYNC)",
+        &floor::durable_write(&args.dir, Duration::from_secs(2))?,
+    );
     Ok(())
 }

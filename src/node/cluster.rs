@@ -47,6 +47,17 @@ impl<M: Map> Node<M> {
         }
     }
 
+    /// After how many ticks the node has something to do, unless something happens before. At most [`FINE_TICKS`].
+    pub fn ticks_until_due(&self) -> u32 {
+        let until_whole = FINE_TICKS - (self.ticks % u64::from(FINE_TICKS)) as u32;
+        match &self.stage {
+            Stage::Member(replica) => {
+                until_whole.min(replica.ticks_until_due().try_into().unwrap_or(u32::MAX))
+            }
+            _ => until_whole,
+        }
+    }
+
     /// Once per TICK_MS.
     fn on_whole_tick(&mut self) {
         self.expire_requests();

@@ -244,6 +244,19 @@ impl Replica {
         }
     }
 
+    /// After how many ticks something happens by itself: a heartbeat, a look at the quorum, an election. Until then ticks may
+    /// gather.
+    pub fn ticks_until_due(&self) -> usize {
+        let raft = &self.raw.raft;
+        let due = match raft.state {
+            StateRole::Leader => (raft.heartbeat_timeout() - raft.heartbeat_elapsed())
+                .min(raft.election_timeout().saturating_sub(raft.election_elapsed)),
+            _ if !raft.promotable() => usize::MAX,
+            _ => self.election_timeout_ticks.saturating_sub(raft.election_elapsed),
+        };
+        due.max(1)
+    }
+
     /// Asks for votes now. A sole voter does so at its start.
     pub fn campaign(&mut self) {
         // Ok or not, the outcome shows in the role.

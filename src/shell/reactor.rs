@@ -45,6 +45,11 @@ pub(super) struct Reactor {
     failed: Cell<Option<Error>>,
     stop_since: Cell<Option<Instant>>,
     epoch: Instant,
+    /// Up to when ticks were given to the node, and for how many the timer is set.
+    ticked_to: Cell<Instant>,
+    ticks_asked: Cell<u32>,
+    /// The timer's time has come.
+    tick_due: Cell<bool>,
     next_connection: Cell<ConnectionId>,
     pub clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     pub links: Links,
@@ -70,6 +75,9 @@ impl Reactor {
             failed: Cell::default(),
             stop_since: Cell::default(),
             epoch,
+            ticked_to: Cell::new(Instant::now()),
+            ticks_asked: Cell::new(1),
+            tick_due: Cell::new(false),
             next_connection: Cell::new(1),
             clients: RefCell::default(),
             links: Links::default(),
@@ -133,7 +141,7 @@ impl Reactor {
             let failed = self.failed.take();
             let is_failed = failed.is_some();
             self.failed.set(failed);
-            if is_failed || !self.inbox.borrow().is_empty() {
+            if is_failed || self.tick_due.replace(false) || !self.inbox.borrow().is_empty() {
                 return Poll::Ready(());
             }
             self.waker.set(Some(cx.waker().clone()));
@@ -147,10 +155,15 @@ impl Reactor {
         let inputs = std::mem::take(&mut *self.inbox.borrow_mut());
         let effects = {
             let mut node = self.node.borrow_mut();
+            for _ in 0..self.take_ticks() {
+                node.step(now, Input::Tick)?;
+            }
             for input in inputs {
                 node.step(now, input)?;
             }
-            node.turn(now)?
+            let effects = node.turn(now)?;
+            self.ticks_asked.set(node.ticks_until_due());
+            effects
         };
         self.carry_out(effects);
         Ok(())
@@ -207,22 +220,32 @@ impl Reactor {
         }
     }
 
-    /// Ticks raft. What was missed while the reactor was held up is dropped, not replayed: a burst of ticks would look like
-    /// a leader's long silence.
+    /// Has a turn happen whenever the node has something to do by itself. In between it sleeps: idle nodes cost little.
     pub async fn tick(&self) {
-        let tick = Duration::from_millis(self.settings.tick_ms) / crate::replica::FINE_TICKS;
-        let mut due = Instant::now() + tick;
         loop {
+            let due = self.ticked_to.get() + self.fine_tick() * self.ticks_asked.get();
             glommio::timer::Timer::new(due.saturating_duration_since(Instant::now())).await;
-            self.post(Input::Tick);
-            due += tick;
-            let late = Instant::now().saturating_duration_since(due);
-            if late > tick {
-                let missed = (late.as_nanos() / tick.as_nanos()) as u32;
-                self.ticks_dropped.set(self.ticks_dropped.get() + u64::from(missed));
-                due += tick * missed;
-            }
+            self.tick_due.set(true);
+            self.wake();
+            // The turn that this asks for runs before this task does again, and tells when the next is due.
+            glommio::executor().yield_now().await;
         }
+    }
+
+    /// The ticks that have passed since the last turn. What was missed because the reactor was held up is dropped, not
+    /// replayed: a burst of ticks would look like a leader's long silence.
+    fn take_ticks(&self) -> u32 {
+        let fine_tick = self.fine_tick();
+        let passed = (self.ticked_to.get().elapsed().as_nanos() / fine_tick.as_nanos()) as u32;
+        self.ticked_to.set(self.ticked_to.get() + fine_tick * passed);
+        // The timer was set for so many; one more is the timer's own lateness.
+        let ticks = passed.min(self.ticks_asked.get() + 1);
+        self.ticks_dropped.set(self.ticks_dropped.get() + u64::from(passed - ticks));
+        ticks
+    }
+
+    fn fine_tick(&self) -> Duration {
+        Duration::from_millis(self.settings.tick_ms) / crate::replica::FINE_TICKS
     }
 
     fn has_stopped(&self) -> bool {
