@@ -53,8 +53,8 @@ pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 /// Nodes of one cluster, as far as a node keeps connections to them.
 pub const PEERS_MAX: usize = 64;
-/// Connections that other nodes hold to this one.
-pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;
+/// Identities that a node remembers having been greeted by.
+pub const GREETED_MAX: usize = 16 * PEERS_MAX;
 
 // ---- HTTP on the debug address. ----
 

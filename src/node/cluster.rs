@@ -72,9 +72,7 @@ impl<M: Map> Node<M> {
                 // An answer that took two intervals of heartbeats is lost.
                 replica.retry_reads(self.now.monotonic.saturating_sub(2 * interval));
                 self.change_membership();
-                if self.no_space.is_some() || self.stopping {
-                    self.hand_over();
-                }
+                self.leave_office();
             }
         }
         if self.ticks.is_multiple_of(FINE_TICKS as u64 * TELL_WAITING_EVERY_TICKS) {
@@ -190,6 +188,18 @@ impl<M: Map> Node<M> {
             raft_id: self.identity.raft_id,
             name: self.identity.name.clone(),
             address: self.identity.address.clone(),
+        }
+    }
+
+    /// A leader that stops, or cannot write, lets another lead. For want of space now and then only: the others may have none
+    /// either.
+    fn leave_office(&mut self) {
+        let now = self.now.monotonic;
+        if self.stopping {
+            self.hand_over();
+        } else if self.no_space.is_some() && now >= self.hand_over_after {
+            self.hand_over_after = now + HAND_OVER_EVERY * self.settings.replica.election_timeout();
+            self.hand_over();
         }
     }
 
@@ -325,6 +335,8 @@ impl<M: Map> Node<M> {
     }
 }
 
+/// Between two attempts of a leader without disk space to let another lead, in election timeouts.
+const HAND_OVER_EVERY: u32 = 10;
 /// How often a node that waits says for whom, in ticks of TICK_MS.
 const TELL_WAITING_EVERY_TICKS: u64 = 30;
 

@@ -92,8 +92,10 @@ pub enum Input {
     Request(ConnectionId, Request),
     /// The connection to a peer is up: who answered there.
     PeerUp(Identity),
-    /// The connection to a peer is gone, or could not take a frame that was to be sent.
+    /// The connection to a peer is gone.
     PeerDown(u64),
+    /// A frame for that raft id was not sent: there is no connection to it.
+    Unsent(u64),
     /// A frame of a peer, with the identity of its connection.
     PeerFrame(Identity, PeerFrame),
     /// The write of that sequence returned: it is durable.
@@ -179,6 +181,8 @@ pub struct Node<M: Map> {
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
     no_space: Option<String>,
+    /// Not before this time is leadership handed over again for want of space.
+    hand_over_after: Duration,
     stopping: bool,
     ticks: u64,
     counters: Counters,
@@ -243,6 +247,7 @@ impl<M: Map> Node<M> {
             greeted: BTreeMap::new(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
             no_space: None,
+            hand_over_after: Duration::ZERO,
             stopping: false,
             ticks: 0,
             counters: Counters::default(),
@@ -259,6 +264,7 @@ impl<M: Map> Node<M> {
             Input::Request(connection, request) => self.on_request(connection, request)?,
             Input::PeerUp(identity) => self.on_peer_up(identity),
             Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
+            Input::Unsent(raft_id) => self.on_unsent(raft_id),
             Input::PeerFrame(from, frame) => self.on_peer_frame(from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),
@@ -289,8 +295,8 @@ impl<M: Map> Node<M> {
         self.start_scans()?;
         self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();
-        let force = self.stopping || self.reads.has_waiting_scans();
-        self.effects.commit = self.store.begin_commit(now.monotonic, force);
+        self.effects.commit =
+            self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
         Ok(std::mem::take(&mut self.effects))
     }
 
@@ -333,25 +339,23 @@ impl<M: Map> Node<M> {
         self.hand_over();
     }
 
-    /// Whether a node that was told to stop has finished: nothing is in flight, nothing is left to commit, and it does not
-    /// lead (or there is nobody to lead instead).
-    pub fn may_stop(&self) -> bool {
-        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
-        self.stopping
-            && !leads
-            && self.requests.len() == 0
-            && self.journal.is_idle()
-            && self.store.durable() == self.store.applied()
-    }
-
+    /// Hands leadership over, if this node has it and there is somebody to take it.
     fn hand_over(&mut self) {
         let Stage::Member(replica) = &mut self.stage else { return };
-        if replica.leads() && !replica.is_handing_over() {
-            let links = &self.links;
-            if replica.hand_over(|raft_id| links.contains_key(&raft_id)) {
-                ::log::info!("handing leadership over");
-            }
+        let links = &self.links;
+        if replica.leads()
+            && !replica.is_handing_over()
+            && replica.hand_over(|raft_id| links.contains_key(&raft_id))
+        {
+            ::log::info!("handing leadership over");
         }
+    }
+
+    /// Whether a node that was told to stop has finished: every request is answered, and it does not lead (or there is
+    /// nobody to lead instead). What was acknowledged is durable, here as always.
+    pub fn may_stop(&self) -> bool {
+        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
+        self.stopping && !leads && self.requests.len() == 0
     }
 
     /// The identity, as the node greets others with.

@@ -3,7 +3,7 @@
 use super::requests::{Origin, Place};
 use super::{Node, Stage, Token};
 use crate::error::refusal;
-use crate::limits::NAME_LEN_MAX;
+use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
@@ -92,6 +92,11 @@ impl<M: Map> Node<M> {
             }
             return Err(refusal(Code::Invalid, message));
         }
+        if self.greeted.len() >= GREETED_MAX {
+            // Whoever is known to belong to the cluster is remembered, for it is its copies that do harm.
+            let members: Vec<u64> = self.members().iter().map(|member| member.raft_id).collect();
+            self.greeted.retain(|raft_id, _| members.contains(raft_id));
+        }
         let start = (from.starts, from.nonce);
         let known = self.greeted.entry(from.raft_id).or_insert(start);
         if start.0 < known.0 || start.0 == known.0 && start.1 != known.1 {
@@ -131,6 +136,12 @@ impl<M: Map> Node<M> {
             Stage::Member(replica) => replica.unreachable(raft_id),
         }
         self.take_back(|to| to == raft_id);
+    }
+
+    pub(super) fn on_unsent(&mut self, raft_id: u64) {
+        if let Stage::Member(replica) = &mut self.stage {
+            replica.unreachable(raft_id);
+        }
     }
 
     /// Takes back the writes that were forwarded to a node that `to` holds of. They may have been applied; to give them to

@@ -37,14 +37,14 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Sends a frame. False if it could not be: there is no link, or it takes too little.
+    /// Sends a frame. False if there is no link. One that takes too little is ended, with all that waits for it.
     pub fn send(&self, raft_id: u64, frame: &PeerFrame) -> bool {
         let up = self.up.borrow();
         let Some(outbox) = up.get(&raft_id) else { return false };
-        if outbox.unsent_len() > PEER_UNSENT_MAX {
-            return false;
+        match outbox.unsent_len() > PEER_UNSENT_MAX {
+            true => outbox.kill(),
+            false => outbox.send(frame),
         }
-        outbox.send(frame);
         true
     }
 

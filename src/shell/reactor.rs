@@ -177,7 +177,7 @@ impl Reactor {
         }
         for (raft_id, frame) in frames {
             if !self.links.send(raft_id, &frame) {
-                self.post(Input::PeerDown(raft_id));
+                self.post(Input::Unsent(raft_id));
             }
         }
         for (connection, frame) in replies {
