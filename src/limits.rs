@@ -119,8 +119,6 @@ pub const BUFFER_LEN_MAX: usize = 64 * MIB;
 pub const LAYERS_MAX: usize = 8;
 /// Range reads waiting for or running on the store threads.
 pub const SCANS_MAX: usize = 1024;
-/// Threads that run range reads.
-pub const SCAN_THREADS: usize = 1;
 /// Address space reserved for LMDB's map, once. The file grows only as it is used.
 pub const MAP_LEN: usize = 64 * 1024 * MIB;
 /// Read transactions of LMDB at once: one for each range read, and a few beside them.

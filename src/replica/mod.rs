@@ -316,6 +316,11 @@ impl Replica {
         self.reads.join(token);
     }
 
+    /// Forgets waiting reads that `wanted` does not hold of. Where no leader is, they would gather.
+    pub fn retain_reads(&mut self, wanted: impl Fn(ReadToken) -> bool) {
+        self.reads.retain(wanted);
+    }
+
     /// Asks anew for rounds begun at or before `begun`: their request or answer may be lost.
     pub fn retry_reads(&mut self, begun: Duration) {
         self.reads.retry(begun);
