@@ -32,6 +32,7 @@ mod writes;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -85,6 +86,8 @@ pub struct RecoveredLog {
 
 /// What happens to a node.
 #[derive(Debug)]
+// Requests are most of what comes: they are moved twice, and not allocated.
+#[allow(clippy::large_enum_variant)]
 pub enum Input {
     /// TICK_MS / [`FINE_TICKS`](crate::replica::FINE_TICKS) have passed.
     Tick,
@@ -97,7 +100,7 @@ pub enum Input {
     /// A frame for that raft id was not sent: there is no connection to it.
     Unsent(u64),
     /// A frame of a peer, with the identity of its connection.
-    PeerFrame(Identity, PeerFrame),
+    PeerFrame(Arc<Identity>, PeerFrame),
     /// The write of that sequence returned: it is durable.
     Written(u64),
     /// The segment of that ordinal is ready.
@@ -150,7 +153,7 @@ impl<M: Map> Default for Effects<M> {
 /// How the node stands towards clusters.
 enum Stage {
     /// Belongs to none.
-    Free(Formation),
+    Free(Box<Formation>),
     /// Decided to found or to join one, and waits until that is durable.
     Settling { waiting_for: String },
     /// Member of one.
@@ -211,12 +214,13 @@ impl<M: Map> Node<M> {
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
             assert!(entries.is_empty(), "a node without a cluster has no entries");
-            Stage::Free(Formation::new(
+            let (expect, may_form) = (settings.expect, settings.may_form);
+            Stage::Free(Box::new(Formation::new(
                 identity.clone(),
-                settings.expect,
-                settings.may_form,
+                expect,
+                may_form,
                 standing.promise,
-            ))
+            )))
         } else {
             let replica = Replica::new(
                 settings.replica.clone(),
@@ -265,7 +269,7 @@ impl<M: Map> Node<M> {
             Input::PeerUp(identity) => self.on_peer_up(identity),
             Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
             Input::Unsent(raft_id) => self.on_unsent(raft_id),
-            Input::PeerFrame(from, frame) => self.on_peer_frame(from, frame),
+            Input::PeerFrame(from, frame) => self.on_peer_frame(&from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),
             Input::Committed(committed) => {

@@ -29,6 +29,9 @@ pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
     PeerFrame { frame: Some(Frame::ForwardReply(ForwardReply { id, response: Some(response) })) }
 }
 
+/// The length of a cluster's id, in bytes.
+const CLUSTER_ID_LEN: usize = 16;
+
 impl<M: Map> Node<M> {
     /// Decides about a new connection by its first frame.
     pub fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
@@ -157,7 +160,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    pub(super) fn on_peer_frame(&mut self, from: Identity, frame: PeerFrame) {
+    pub(super) fn on_peer_frame(&mut self, from: &Identity, frame: PeerFrame) {
         self.counters.messages_received += 1;
         match frame.frame {
             Some(Frame::Formation(message)) => self.on_formation(from, message),
@@ -172,7 +175,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    fn on_formation(&mut self, from: Identity, message: Formation) {
+    fn on_formation(&mut self, from: &Identity, message: Formation) {
         match (&mut self.stage, message.message) {
             (Stage::Member(_), Some(formation::Message::Join(join))) => {
                 self.on_join(from.raft_id, join)
@@ -183,14 +186,12 @@ impl<M: Map> Node<M> {
                 ::log::warn!("the cluster refuses this node: {}", reply.refused);
             }
             (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
-                if reply.refused.is_empty() =>
+                if reply.refused.is_empty() && reply.cluster_id.len() == CLUSTER_ID_LEN =>
             {
-                if reply.cluster_id.len() == 16 {
-                    self.adopt(reply.cluster_id.to_vec());
-                }
+                self.adopt(reply.cluster_id.to_vec());
             }
             (Stage::Free(formation), message) => {
-                let step = formation.receive(&from, Formation { message });
+                let step = formation.receive(from, Formation { message });
                 self.take_step(step);
             }
             _ => {}
