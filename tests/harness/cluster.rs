@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phalanx::client::{Client, Options};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Node, SOON, wait_for, wait_until};
@@ -32,7 +33,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until all nodes are voters of one cluster and know its leader.
+    /// Waits until all nodes are voters of one cluster, know its leader and serve.
     pub fn wait_formed(&self) {
         wait_until("the cluster is formed", SOON, || {
             let Some(leader) = self.leader_if_known() else { return false };
@@ -46,7 +47,7 @@ impl Cluster {
 
     fn all_follow(&self, leader: usize) -> bool {
         let name = &self.nodes[leader].name;
-        self.nodes.iter().all(|node| node.status_text("leader_id") == *name)
+        self.nodes.iter().all(|node| node.is_ready() && node.status_text("leader_id") == *name)
     }
 
     /// Which of the running nodes leads: of those that think so, the one with the highest term. Waits for one.
@@ -62,6 +63,12 @@ impl Cluster {
         });
         let leading = statuses.enumerate().filter(|(_, status)| status["state"] == "LEADER");
         leading.max_by_key(|(_, status)| term(status)).map(|(i, _)| i)
+    }
+
+    /// kill -9 of all these before any of them is waited for.
+    pub fn kill_at_once(&mut self, which: impl IntoIterator<Item = usize> + Clone) {
+        which.clone().into_iter().for_each(|i| self.nodes[i].signal(Signal::KILL));
+        which.into_iter().for_each(|i| self.nodes[i].kill());
     }
 
     /// Which node does not lead.

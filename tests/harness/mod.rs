@@ -2,6 +2,7 @@
 //!
 //! - [`Node`] is one server process and its data directory: start, signal, kill, restart, look at its log.
 //! - [`Cluster`] is several of them that know each other by PEERS.
+//! - [`Load`] keeps them busy, and afterwards checks what it was promised.
 //! - [`http`] asks a node's debug address.
 //!
 //! Waiting is [`wait_for`]: it polls for a condition and fails loudly. Dropping a node kills its process, and prints
@@ -11,12 +12,15 @@
 
 mod cluster;
 pub mod http;
+mod load;
 mod node;
 mod ports;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
+pub use load::{Account, Load};
 pub use node::{Exit, Node};
 pub use ports::free_port;
 
@@ -51,4 +55,25 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -
 #[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     wait_for(what, deadline, || condition().then_some(()));
+}
+
+/// For tests that measure time or load the machine: one of a file's tests holds it at a time.
+pub fn exclusive() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has broken nothing for the next.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A generator of random numbers for a test. Its seed is printed; PHALANX_TEST_SEED repeats a run.
+pub fn rng() -> fastrand::Rng {
+    let given = std::env::var("PHALANX_TEST_SEED").ok();
+    let seed =
+        given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("it is a number"));
+    println!("PHALANX_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// A random time up to `max`.
+pub fn random_time(rng: &mut fastrand::Rng, max: Duration) -> Duration {
+    max.mul_f64(rng.f64())
 }

@@ -185,14 +185,13 @@ impl Node {
         status[field].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until the node has a leader, or is it.
+    /// Whether the node has a leader, or is it, of a cluster that is formed.
+    pub fn is_ready(&self) -> bool {
+        self.health().is_some_and(|(code, body)| code == 200 && !body.contains("forming"))
+    }
+
     pub fn wait_ready(&self) {
-        wait_until(&format!("{} is ready", self.name), SOON, || {
-            !self.status_text("leader_id").is_empty()
-                && self
-                    .health()
-                    .is_some_and(|(code, body)| code == 200 && !body.contains("forming"))
-        });
+        wait_until(&format!("{} is ready", self.name), SOON, || self.is_ready());
     }
 
     /// Waits until the log tells of `what`.
