@@ -254,7 +254,7 @@ impl<M: Map> Node<M> {
                 Some(membership) if membership.formed => None,
                 Some(membership) => Some(format!(
                     "the cluster has {} of the {} voters that a first cluster of {} needs; members: {}",
-                    membership.conf_state.as_ref().map_or(0, |conf_state| conf_state.voters.len()),
+                    membership.conf_state.as_ref().map_or(0, membership::voter_count),
                     membership::voters_to_form(membership.expect),
                     membership.expect,
                     membership

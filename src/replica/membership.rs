@@ -77,8 +77,8 @@ fn is_joint(conf_state: &ConfState) -> bool {
     !conf_state.voters_outgoing.is_empty()
 }
 
-fn voter_count(conf_state: &ConfState) -> usize {
-    // In a joint configuration the smaller of the two counts.
+/// How many voters the configuration has: in a joint one, the smaller of its two sets counts.
+pub fn voter_count(conf_state: &ConfState) -> usize {
     match conf_state.voters_outgoing.len() {
         0 => conf_state.voters.len(),
         outgoing => conf_state.voters.len().min(outgoing),
