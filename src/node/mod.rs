@@ -28,6 +28,8 @@ mod peers;
 mod reads;
 mod requests;
 mod status;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::BTreeMap;
