@@ -313,7 +313,10 @@ impl<M: Map> Node<M> {
                 let member = after.members.iter().find(|member| member.raft_id == *id);
                 member.map_or_else(|| id.to_string(), |member| member.name.clone())
             };
-            ids.iter().map(name).collect::<Vec<_>>().join(", ")
+            match ids.is_empty() {
+                true => "none".to_owned(),
+                false => ids.iter().map(name).collect::<Vec<_>>().join(", "),
+            }
         };
         ::log::info!(
             "voters: {}; learners: {}",

@@ -6,12 +6,12 @@
 //! A shell calls [`Node::step`] for everything that happens (a request, a peer's frame, a finished write, a tick) and then,
 //! once for all that had gathered, [`Node::turn`], and carries out the [`Effects`]. A write passes through here like this:
 //!
-//! 1. [`requests`]: a client's frame becomes a request with a deadline ([`clients`]).
-//! 2. The leader proposes all writes of the turn at once; another node forwards them to the leader ([`writes`]).
+//! 1. `requests`: a client's frame becomes a request with a deadline (`clients`).
+//! 2. The leader proposes all writes of the turn at once; another node forwards them to the leader (`writes`).
 //! 3. The [replica](crate::replica) gives messages for the followers and a record for the disk: both leave with this turn.
-//! 4. The [`journal`] makes one batch of the records, and the shell writes it: [`Effects::write`].
+//! 4. The `journal` makes one batch of the records, and the shell writes it: [`Effects::write`].
 //! 5. When a majority has it, the entry is committed: the [store](crate::store) applies it, and the answer goes back to
-//!    where the request came from ([`writes`]).
+//!    where the request came from (`writes`).
 //!
 //! # Invariants
 //!

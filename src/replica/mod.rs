@@ -3,7 +3,7 @@
 //!
 //! # Place in the flow
 //!
-//! The [node] feeds a [`Replica`] (ticks, proposals, reads, messages, "persisted") and then calls
+//! The [node](crate::node) feeds a [`Replica`] (ticks, proposals, reads, messages, "persisted") and then calls
 //! [`Replica::drain`], which gives what is to be done: messages to send now, a record to make durable, entries that are
 //! committed, reads that are confirmed, and changes of role.
 //!
