@@ -210,7 +210,8 @@ impl<M: Map> Node<M> {
         let mut refused = String::new();
         match (self.store.membership(), replica.leader()) {
             (Some(membership), _) if replica.leads() => {
-                match membership::join(membership, member) {
+                let answers = |raft_id| self.links.contains_key(&raft_id);
+                match membership::join(membership, member, answers) {
                     Ok(Some(change)) if replica.may_change_membership() => {
                         ::log::info!(
                             "adding {} (raft id {}) as a learner",

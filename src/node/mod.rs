@@ -185,6 +185,8 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
+    /// Why the cluster last refused to add this node.
+    told_refusal: String,
     no_space: Option<String>,
     /// Not before this time is leadership handed over again for want of space.
     hand_over_after: Duration,
@@ -252,6 +254,7 @@ impl<M: Map> Node<M> {
             links: BTreeMap::new(),
             greeted: BTreeMap::new(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
+            told_refusal: String::new(),
             no_space: None,
             hand_over_after: Duration::ZERO,
             stopping: false,
