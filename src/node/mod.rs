@@ -185,7 +185,7 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
-    /// Why the cluster last refused to add this node.
+    /// Why this node was last refused by the cluster, or refused another.
     told_refusal: String,
     no_space: Option<String>,
     /// Not before this time is leadership handed over again for want of space.
