@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::limits::APPEND_LEN_MAX;
-use crate::log::{Contents, Log, Prepare};
+use crate::log::{Contents, Log, Prepare, check_applied};
 use crate::metrics::Counters;
 use crate::replica::formation::Formation;
 use crate::replica::{Outputs, Recovered, Replica, Role};
@@ -214,6 +214,7 @@ impl<M: Map> Node<M> {
         store: Store<M>,
         now: Now,
     ) -> Result<Node<M>> {
+        check_applied(store.applied().index, recovered.contents.last_index())?;
         let RecoveredLog { log, contents: Contents { entries, hard_state, standing } } = recovered;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
