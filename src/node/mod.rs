@@ -48,6 +48,7 @@ use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
 use crate::wire::peer::PeerFrame;
 
+pub use clients::without_room;
 pub use cluster::hex;
 pub use journal::LogWrite;
 pub use requests::{ConnectionId, Token};
@@ -194,6 +195,8 @@ pub struct Node<M: Map> {
     ticks: u64,
     counters: Counters,
     effects: Effects<M>,
+    /// Bytes of the answers among them.
+    replies_len: usize,
 }
 
 /// What was last told about who leads, to tell changes.
@@ -262,6 +265,7 @@ impl<M: Map> Node<M> {
             ticks: 0,
             counters: Counters::default(),
             effects: Effects::default(),
+            replies_len: 0,
         })
     }
 
@@ -307,6 +311,7 @@ impl<M: Map> Node<M> {
         self.effects.prepare = self.journal.next_to_prepare();
         self.effects.commit =
             self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
+        self.replies_len = 0;
         Ok(std::mem::take(&mut self.effects))
     }
 

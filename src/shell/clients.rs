@@ -12,9 +12,10 @@ use super::pump::{Event, Outbox, Pump};
 use super::reactor::Reactor;
 use crate::error::refusal;
 use crate::limits::{
-    CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT, REQUESTS_PER_CLIENT_MAX,
+    CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT,
+    REQUESTS_PER_CLIENT_MAX,
 };
-use crate::node::{ConnectionId, Input};
+use crate::node::{ConnectionId, Input, without_room};
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,
     server_frame,
@@ -32,10 +33,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Sends the answer to a request.
-    pub fn reply(&self, frame: &ServerFrame) {
+    /// Sends the answer to a request, or that there is no room for it.
+    pub fn reply(&self, mut frame: ServerFrame) {
         self.in_flight.set(self.in_flight.get() - 1);
-        self.outbox.send(frame);
+        if self.outbox.unsent_len() > CLIENT_REPLIES_LEN_MAX
+            && let Some(server_frame::Frame::Response(response)) = &mut frame.frame
+        {
+            *response = without_room(response);
+        }
+        self.outbox.send(&frame);
     }
 
     pub fn unsent_len(&self) -> usize {
