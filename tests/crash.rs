@@ -20,11 +20,12 @@ fn the_leader_is_killed_again_and_again() {
     let mut kills = Vec::new();
     for _ in 0..LEADER_KILLS {
         load.wait_progress();
-        thread::sleep(random_time(&mut rng, 2 * ELECTION_TIMEOUT));
+        thread::sleep(random_time(&mut rng, ELECTION_TIMEOUT));
         let leader = cluster.leader();
         kills.push(Instant::now());
         cluster.nodes[leader].kill();
-        thread::sleep(random_time(&mut rng, ELECTION_TIMEOUT));
+        // Long enough for the others to have all but given up on it: the next leader may be killed right after its return.
+        thread::sleep(random_time(&mut rng, 4 * ELECTION_TIMEOUT));
         cluster.nodes[leader].start();
     }
     load.wait_progress();
