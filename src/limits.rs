@@ -44,11 +44,18 @@ pub const CLIENTS_MAX: usize = 10_000;
 pub const REQUESTS_PER_CLIENT_MAX: usize = 1024;
 /// Requests in flight on one node, all clients and forwards together; past that `overloaded`.
 pub const REQUESTS_MAX: usize = 16 * KIB;
+/// Bytes of the writes among them; past that `overloaded`.
+pub const REQUESTS_LEN_MAX: usize = 64 * MIB;
 /// Unsent bytes to one client past which it is not read; a client that does not take them for
 /// [`CLIENT_STALL_MAX`] is disconnected.
 pub const CLIENT_UNSENT_MAX: usize = 4 * MIB;
 /// See [`CLIENT_UNSENT_MAX`].
 pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
+/// Unsent bytes to one client past which it gets `overloaded` for an answer: what it had asked for before it was read
+/// no more can be many times [`CLIENT_UNSENT_MAX`].
+pub const CLIENT_REPLIES_LEN_MAX: usize = 16 * MIB;
+/// Bytes of answers that one turn of a node gives; those beyond are `overloaded`.
+pub const TURN_REPLIES_LEN_MAX: usize = 64 * MIB;
 /// Unsent bytes to one peer past which messages to it are dropped (and raft told that it is unreachable).
 pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 /// Nodes of one cluster, as far as a node keeps connections to them.
@@ -141,6 +148,9 @@ const _: () = {
         RANGE_BYTES_MAX + VALUE_LEN_MAX + RANGE_ENTRIES_MAX * (KEY_LEN_MAX + 64) < FRAME_LEN_MAX
     );
     assert!(RESULT_LEN_MAX + KIB < FRAME_LEN_MAX);
+    assert!(WRITE_LEN_MAX < REQUESTS_LEN_MAX);
+    assert!(CLIENT_UNSENT_MAX + FRAME_LEN_MAX < CLIENT_REPLIES_LEN_MAX);
+    assert!(CLIENT_REPLIES_LEN_MAX < TURN_REPLIES_LEN_MAX);
     // A frame holds an append message: its entries, or one entry that is longer.
     assert!(APPEND_LEN_MAX + WRITE_LEN_MAX + 64 * KIB < FRAME_LEN_MAX);
     assert!(FRAME_LEN_MAX < PEER_UNSENT_MAX);

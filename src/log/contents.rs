@@ -68,3 +68,15 @@ pub fn check_commit(hard_state: &HardState, last_index: u64) -> Result<()> {
         hard_state.commit, WAY_OUT
     )))
 }
+
+/// Refuses a log that ends before what the state machine has applied: a node that lost what it had written, its vote
+/// included, must not go on as if it never had.
+pub fn check_applied(applied: u64, last_index: u64) -> Result<()> {
+    if applied <= last_index {
+        return Ok(());
+    }
+    Err(Error::Environment(format!(
+        "the database has applied entry {applied}, but the last entry of the log is {last_index}: a part of the log is \
+         missing. {WAY_OUT}"
+    )))
+}

@@ -41,7 +41,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{Contents, check_commit};
+pub use contents::{Contents, check_applied, check_commit};
 pub use disk::Disk;
 pub use mem_disk::MemDisk;
 pub use recover::{Recovery, Torn, recover};

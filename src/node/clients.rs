@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use prost::Message;
+
 use super::reads::PROBE;
 use super::requests::{Origin, Place, Request, Work};
 use super::{ConnectionId, Node, Stage, Token, peers};
 use crate::error::{Result, refusal};
-use crate::limits::{REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, REQUESTS_MAX};
+use crate::limits::{
+    REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, REQUESTS_LEN_MAX, REQUESTS_MAX,
+    TURN_REPLIES_LEN_MAX,
+};
 use crate::store::map::Map;
 use crate::wire::client::{
     self as wire, Code, Error as Refusal, Response, ServerFrame, request, response, server_frame,
@@ -95,7 +100,8 @@ impl<M: Map> Node<M> {
             true => Err(refusal(
                 Code::Overloaded,
                 format!(
-                    "{REQUESTS_MAX} requests are in flight on this node: send fewer at once, or retry later"
+                    "{REQUESTS_MAX} requests or {REQUESTS_LEN_MAX} bytes of them are in flight on this node: send \
+                     fewer at once, or retry later"
                 ),
             )),
         }
@@ -158,6 +164,11 @@ impl<M: Map> Node<M> {
     }
 
     fn reply(&mut self, origin: Origin, mut response: Response) {
+        // What one turn answers is in memory at once.
+        if self.replies_len > TURN_REPLIES_LEN_MAX {
+            response = without_room(&response);
+        }
+        self.replies_len += response.encoded_len();
         match origin {
             Origin::Client { connection, id } => {
                 response.id = id;
@@ -211,4 +222,18 @@ impl<M: Map> Node<M> {
         refused.maybe_applied = sent;
         refused
     }
+}
+
+/// What is answered when there is no room for an answer. A write may have been applied all the same: sent again, it gets
+/// its one result.
+pub fn without_room(response: &Response) -> Response {
+    let message =
+        "the answers that wait to be sent are too long: read them, or ask for less at once";
+    let mut refused = refusal(Code::Overloaded, message);
+    refused.maybe_applied = match &response.result {
+        Some(response::Result::Txn(_)) => true,
+        Some(response::Result::Error(refused)) => refused.maybe_applied,
+        _ => false,
+    };
+    Response { result: Some(response::Result::Error(refused)), ..*response }
 }

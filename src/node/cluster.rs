@@ -212,7 +212,8 @@ impl<M: Map> Node<M> {
         let mut refused = String::new();
         match (self.store.membership(), replica.leader()) {
             (Some(membership), _) if replica.leads() => {
-                let answers = |raft_id| self.links.contains_key(&raft_id);
+                let own = self.identity.raft_id;
+                let answers = |raft_id| raft_id == own || self.links.contains_key(&raft_id);
                 match membership::join(membership, member, answers) {
                     Ok(Some(change)) if replica.may_change_membership() => {
                         ::log::info!(
@@ -224,7 +225,14 @@ impl<M: Map> Node<M> {
                         let _ = replica.propose_conf_change(&change);
                     }
                     Ok(_) => {}
-                    Err(why) => refused = why,
+                    Err(why) => {
+                        // The node keeps asking, and may not be reached from here; the same answer is told once.
+                        if self.told_refusal != why {
+                            ::log::warn!("{} is not added: {why}", member.name);
+                            self.told_refusal.clone_from(&why);
+                        }
+                        refused = why;
+                    }
                 }
             }
             (_, Some(leader)) if !request.forwarded => {

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::limits::APPEND_LEN_MAX;
-use crate::log::{Contents, Log, Prepare};
+use crate::log::{Contents, Log, Prepare, check_applied};
 use crate::metrics::Counters;
 use crate::replica::formation::Formation;
 use crate::replica::{Outputs, Recovered, Replica, Role};
@@ -48,6 +48,7 @@ use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
 use crate::wire::peer::PeerFrame;
 
+pub use clients::without_room;
 pub use cluster::hex;
 pub use journal::LogWrite;
 pub use requests::{ConnectionId, Token};
@@ -185,7 +186,7 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
-    /// Why the cluster last refused to add this node.
+    /// Why this node was last refused by the cluster, or refused another.
     told_refusal: String,
     no_space: Option<String>,
     /// Not before this time is leadership handed over again for want of space.
@@ -194,6 +195,8 @@ pub struct Node<M: Map> {
     ticks: u64,
     counters: Counters,
     effects: Effects<M>,
+    /// Bytes of the answers among them.
+    replies_len: usize,
 }
 
 /// What was last told about who leads, to tell changes.
@@ -214,6 +217,7 @@ impl<M: Map> Node<M> {
         store: Store<M>,
         now: Now,
     ) -> Result<Node<M>> {
+        check_applied(store.applied().index, recovered.contents.last_index())?;
         let RecoveredLog { log, contents: Contents { entries, hard_state, standing } } = recovered;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
@@ -261,6 +265,7 @@ impl<M: Map> Node<M> {
             ticks: 0,
             counters: Counters::default(),
             effects: Effects::default(),
+            replies_len: 0,
         })
     }
 
@@ -306,6 +311,7 @@ impl<M: Map> Node<M> {
         self.effects.prepare = self.journal.next_to_prepare();
         self.effects.commit =
             self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
+        self.replies_len = 0;
         Ok(std::mem::take(&mut self.effects))
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Invariants:
 //! - A request is in the table from its arrival to its answer; taking it out is what entitles to answer it.
-//! - At most [`REQUESTS_MAX`] are in the table.
+//! - At most [`REQUESTS_MAX`] are in the table, with [`REQUESTS_LEN_MAX`] bytes and one write more.
 //! - A write's answer is found by the (index, term) of its entry, never by the order of arrival.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::limits::REQUESTS_MAX;
+use crate::limits::{REQUESTS_LEN_MAX, REQUESTS_MAX};
 use crate::wire::client::{Range, Write};
+use prost::Message;
 
 /// Names a request within the node, and a forwarded write between two nodes. 0 is never given out.
 pub type Token = u64;
@@ -32,6 +33,15 @@ pub(super) enum Work {
     Write { write: Write, place: Place },
     Get { key: bytes::Bytes },
     Range(Range),
+}
+
+impl Work {
+    fn len_bytes(&self) -> usize {
+        match self {
+            Work::Write { write, .. } => write.encoded_len(),
+            Work::Get { .. } | Work::Range(_) => 0,
+        }
+    }
 }
 
 /// Where a write is.
@@ -62,13 +72,15 @@ pub(super) struct Request {
 pub(super) struct Requests {
     last: Token,
     table: HashMap<Token, Request>,
+    /// Bytes of the writes in the table.
+    len_bytes: usize,
     /// Proposed writes, by the entry that they became.
     proposed: BTreeMap<(u64, u64), Token>,
 }
 
 impl Requests {
     pub fn is_full(&self) -> bool {
-        self.table.len() >= REQUESTS_MAX
+        self.table.len() >= REQUESTS_MAX || self.len_bytes >= REQUESTS_LEN_MAX
     }
 
     pub fn len(&self) -> usize {
@@ -78,6 +90,7 @@ impl Requests {
     pub fn insert(&mut self, request: Request) -> Token {
         assert!(!self.is_full(), "the caller refuses what is over the limit");
         self.last += 1;
+        self.len_bytes += request.work.len_bytes();
         self.table.insert(self.last, request);
         self.last
     }
@@ -109,6 +122,7 @@ impl Requests {
     /// Takes a request out, to answer it.
     pub fn take(&mut self, token: Token) -> Option<Request> {
         let request = self.table.remove(&token)?;
+        self.len_bytes -= request.work.len_bytes();
         if let Work::Write { place: Place::Proposed { index, term }, .. } = request.work {
             self.proposed.remove(&(index, term));
         }
@@ -190,6 +204,22 @@ mod tests {
         // Another leader put its own entry at 11: b is lost, and so would be all after it.
         assert_eq!(requests.applied(11, 3), (None, vec![b]));
         assert_eq!(requests.applied(14, 3), (None, vec![c]));
+    }
+
+    #[test]
+    fn the_bytes_of_writes_are_bounded_too() {
+        let mut requests = Requests::default();
+        let mut tokens = Vec::new();
+        while !requests.is_full() {
+            let token = write(&mut requests);
+            let long = Write { request_id: vec![0; 1 << 20].into(), ..Write::default() };
+            let request = requests.take(token).unwrap();
+            let work = Work::Write { write: long, place: Place::AwaitsProposal };
+            tokens.push(requests.insert(Request { work, ..request }));
+        }
+        assert_eq!(tokens.len(), REQUESTS_LEN_MAX >> 20);
+        tokens.into_iter().for_each(|token| drop(requests.take(token)));
+        assert_eq!(requests.len_bytes, 0);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
-use super::pump::{Event, Outbox, Pump};
+use super::pump::{Event, Outbox, Pump, linger};
 use super::reactor::Reactor;
 use crate::error::refusal;
 use crate::limits::{
-    CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT, REQUESTS_PER_CLIENT_MAX,
+    CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT,
+    REQUESTS_PER_CLIENT_MAX,
 };
-use crate::node::{ConnectionId, Input};
+use crate::node::{ConnectionId, Input, without_room};
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,
     server_frame,
@@ -32,10 +33,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Sends the answer to a request.
-    pub fn reply(&self, frame: &ServerFrame) {
+    /// Sends the answer to a request, or that there is no room for it.
+    pub fn reply(&self, mut frame: ServerFrame) {
         self.in_flight.set(self.in_flight.get() - 1);
-        self.outbox.send(frame);
+        if self.outbox.unsent_len() > CLIENT_REPLIES_LEN_MAX
+            && let Some(server_frame::Frame::Response(response)) = &mut frame.frame
+        {
+            *response = without_room(response);
+        }
+        self.outbox.send(&frame);
     }
 
     pub fn unsent_len(&self) -> usize {
@@ -53,10 +59,17 @@ impl Client {
             && self.outbox.unsent_len() < CLIENT_UNSENT_MAX
     }
 
-    /// Whether it is to be ended: it says nothing, or takes nothing.
-    fn is_overdue(&self, now: Instant) -> bool {
+    /// Ends it if it says nothing or takes nothing.
+    fn check_overdue(&self, now: Instant) {
         let mute = !self.greeted.get() && now >= self.since + HELLO_TIMEOUT;
-        mute || self.outbox.stalled_since().is_some_and(|since| now >= since + CLIENT_STALL_MAX)
+        if mute && !self.outbox.is_closing() {
+            let seconds = HELLO_TIMEOUT.as_secs();
+            let message = format!("no hello came within {seconds} s: a client speaks first");
+            self.refuse(refusal(Code::Timeout, message));
+        }
+        if self.outbox.stalled_since().is_some_and(|since| now >= since + CLIENT_STALL_MAX) {
+            self.outbox.kill();
+        }
     }
 }
 
@@ -102,11 +115,7 @@ pub(super) async fn sweep(reactor: Rc<Reactor>) {
     loop {
         Timer::new(Duration::from_secs(1)).await;
         let now = Instant::now();
-        for client in reactor.clients.borrow().values() {
-            if client.is_overdue(now) {
-                client.outbox.kill();
-            }
-        }
+        reactor.clients.borrow().values().for_each(|client| client.check_overdue(now));
     }
 }
 
@@ -133,6 +142,9 @@ async fn serve(
         }
         let read = client.may_ask() && !client.outbox.is_closing();
         if pump.next(read, |bytes| decoder.feed(bytes)).await == Event::Closed {
+            if client.outbox.is_closing() {
+                linger(&mut pump.stream).await;
+            }
             return;
         }
     }

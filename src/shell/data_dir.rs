@@ -10,6 +10,7 @@
 //! Invariants:
 //! - The raft id is drawn once, when the directory is first used, and is durable before it is used.
 //! - The start counter is durable before the node says a word: no two starts share one.
+//! - The log has a segment before the first start is counted: a directory that was used and has none lost it.
 //! - A restart takes no space on the disk, so that a node on a full one can come back.
 
 use std::fs::{self, File, OpenOptions};
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
-use crate::log::Disk;
+use crate::limits::SEGMENT_LEN;
+use crate::log::{Disk, Prepare, prepare, segment};
 
 /// A write of a process that was killed may take this long to end.
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
@@ -31,6 +33,8 @@ const RAFT_ID_END: u64 = 1 << 53;
 const IDENTITY_MAGIC: &[u8; 8] = b"PHLXNODE";
 const IDENTITY_VERSION: u32 = 1;
 const SLOT_LEN: usize = 512;
+
+const FIRST_SEGMENT: Prepare = Prepare { ordinal: 1, len_bytes: SEGMENT_LEN as u64, recycle: None };
 
 /// A data directory in use by this process.
 pub(super) struct DataDir {
@@ -56,7 +60,6 @@ impl DataDir {
             )
         };
         fs::create_dir_all(path.join("log")).map_err(unusable)?;
-        let state_is_new = !path.join("state-1").exists();
         fs::create_dir_all(path.join("state-1")).map_err(unusable)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -70,7 +73,19 @@ impl DataDir {
                 path.display()
             ))
         })?;
-        let (raft_id, starts) = count_start(&path.join("identity"), state_is_new)?;
+        let log_files = LogFiles { directory: path.join("log") };
+        let has_log = log_files.has_segments().map_err(unusable)?;
+        let is_new = !has_log && !path.join("state-1").join("data.mdb").exists();
+        let identity = IdentityFile::open(&path.join("identity"))?;
+        let (raft_id, starts_before) = identity.read_or_draw(is_new)?;
+        if !has_log {
+            if starts_before > 0 {
+                return Err(identity.without_log());
+            }
+            prepare(&log_files, &FIRST_SEGMENT)?;
+        }
+        let starts = starts_before + 1;
+        identity.write(raft_id, starts)?;
         sync_dir(path)?;
         Ok(DataDir { path: path.to_owned(), _lock: lock, raft_id, starts })
     }
@@ -98,60 +113,70 @@ fn sync_dir(path: &Path) -> Result<()> {
     synced.map_err(|e| Error::io(format!("sync the directory {}", path.display()), e))
 }
 
-/// Reads the identity, draws one if the directory is new, and makes a start counter durable that is one larger.
-fn count_start(path: &Path, is_new: bool) -> Result<(u64, u64)> {
-    let action = || format!("use {}", path.display());
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|e| Error::io(action(), e))?;
-    let len = file.metadata().map_err(|e| Error::io(action(), e))?.len();
-    let (raft_id, starts) = match len {
-        0 if is_new => (draw_raft_id()?, 0),
-        _ => read_slots(path, &file)?,
-    };
-    let starts = starts + 1;
-    let slot = starts % 2 * SLOT_LEN as u64;
-    let written = match len {
-        0 => file.write_all_at(&[0; 2 * SLOT_LEN], 0),
-        _ => Ok(()),
-    };
-    written
-        .and_then(|()| file.write_all_at(&encode_slot(raft_id, starts), slot))
-        .and_then(|()| file.sync_all())
-        .map_err(|e| Error::io(action(), e))?;
-    Ok((raft_id, starts))
+/// The file of the identity.
+struct IdentityFile {
+    file: File,
+    path: PathBuf,
 }
 
-fn draw_raft_id() -> Result<u64> {
-    let drawn = super::random_u64()?;
-    Ok(1 + drawn % (RAFT_ID_END - 1))
-}
-
-/// The newest whole slot. A start that was cut short leaves the other one.
-fn read_slots(path: &Path, file: &File) -> Result<(u64, u64)> {
-    let mut slots = [0; 2 * SLOT_LEN];
-    let lost = |what: &str| {
-        Error::corrupt(
-            path,
-            0,
-            format!(
-                "{what}. The node cannot know who it is, and must not guess. Move the data directory away and start \
-                 with an empty one: the node joins the cluster again under a new identity"
-            ),
-        )
-    };
-    file.read_exact_at(&mut slots, 0).map_err(|_| lost("the identity is missing or cut short"))?;
-    let mut newest = None;
-    for slot in slots.chunks_exact(SLOT_LEN) {
-        newest = newest.max(decode_slot(slot).map_err(Error::Environment)?);
+impl IdentityFile {
+    fn open(path: &Path) -> Result<IdentityFile> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let file =
+            options.open(path).map_err(|e| Error::io(format!("use {}", path.display()), e))?;
+        Ok(IdentityFile { file, path: path.to_owned() })
     }
-    newest
-        .map(|(starts, raft_id)| (raft_id, starts))
-        .ok_or_else(|| lost("neither slot of the identity is whole"))
+
+    /// The raft id, and how often it was started. Draws one if there is none and the directory is new: zero starts.
+    fn read_or_draw(&self, is_new: bool) -> Result<(u64, u64)> {
+        if let Some(found) = self.read()? {
+            return Ok(found);
+        }
+        if !is_new {
+            return Err(self.unknown("the identity is missing, or none of its slots is whole"));
+        }
+        let raft_id = 1 + super::random_u64()? % (RAFT_ID_END - 1);
+        self.write_at(&[0; 2 * SLOT_LEN], 0)?;
+        self.write(raft_id, 0)?;
+        Ok((raft_id, 0))
+    }
+
+    /// The newest whole slot. A start that was cut short leaves the other one.
+    fn read(&self) -> Result<Option<(u64, u64)>> {
+        let mut slots = [0; 2 * SLOT_LEN];
+        if self.file.read_exact_at(&mut slots, 0).is_err() {
+            return Ok(None);
+        }
+        let mut newest = None;
+        for slot in slots.chunks_exact(SLOT_LEN) {
+            let unreadable = |what| Error::Environment(format!("{}: {what}", self.path.display()));
+            newest = newest.max(decode_slot(slot).map_err(unreadable)?);
+        }
+        Ok(newest.map(|(starts, raft_id)| (raft_id, starts)))
+    }
+
+    /// Makes the start counter durable.
+    fn write(&self, raft_id: u64, starts: u64) -> Result<()> {
+        self.write_at(&encode_slot(raft_id, starts), starts % 2 * SLOT_LEN as u64)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let written = self.file.write_all_at(bytes, offset).and_then(|()| self.file.sync_all());
+        written.map_err(|e| Error::io(format!("write {}", self.path.display()), e))
+    }
+
+    /// A node that was started has a log. One that has lost it may have voted, and promised, and must not do so again.
+    fn without_log(&self) -> Error {
+        self.unknown("the node was started before, but the segments of its log are missing")
+    }
+
+    fn unknown(&self, what: &str) -> Error {
+        let way_out = "The node cannot know who it is or what it promised, and must not guess. Nothing was changed. Bring \
+                       back the data directory as a whole, or move it away and start with an empty one: the node joins \
+                       the cluster again under a new identity";
+        Error::corrupt(&self.path, 0, format!("{what}. {way_out}"))
+    }
 }
 
 fn encode_slot(raft_id: u64, starts: u64) -> [u8; SLOT_LEN] {
@@ -176,8 +201,8 @@ fn decode_slot(slot: &[u8]) -> std::result::Result<Option<(u64, u64)>, String> {
     let version = u32::from_le_bytes(content[8..12].try_into().expect("four bytes"));
     if version != IDENTITY_VERSION {
         return Err(format!(
-            "the data directory has identity format {version}, and this server knows {IDENTITY_VERSION}: use the \
-             server that wrote it, or a newer one"
+            "it has identity format {version}, and this server knows {IDENTITY_VERSION}: use the server that wrote it, \
+             or a newer one"
         ));
     }
     Ok(Some((number(20), number(12))))
@@ -191,6 +216,10 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
+    fn has_segments(&self) -> io::Result<bool> {
+        Ok(self.list()?.iter().any(|name| segment::ordinal(name).is_some()))
+    }
+
     /// A write in flight keeps its file open, and with it the lock, though the process that issued it was killed.
     fn wait_for_writes(&self) -> Result<()> {
         let deadline = Instant::now() + LOCK_WITHIN;
@@ -313,12 +342,26 @@ mod tests {
         drop(again);
         identity.write_all_at(&[0xff; 1024], 0).unwrap();
         let refused = DataDir::open(&path).err().expect("no slot is whole").to_string();
-        assert!(refused.contains("neither slot"), "{refused}");
+        assert!(refused.contains("none of its slots is whole"), "{refused}");
         fs::remove_file(path.join("identity")).unwrap();
         assert!(
             DataDir::open(&path).is_err(),
             "an identity is not drawn for a directory with data"
         );
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_made_anew_and_a_lost_log_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        fs::create_dir_all(path.join("state-1")).unwrap();
+        fs::write(path.join("identity"), [0; SLOT_LEN]).unwrap();
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(first.starts, 1);
+        drop(first);
+        fs::remove_file(path.join("log").join(segment::file_name(1))).unwrap();
+        let refused = DataDir::open(&path).err().expect("the log is lost").to_string();
+        assert!(refused.contains("the segments of its log are missing"), "{refused}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use futures_lite::io::{AsyncRead, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
+use super::pump::linger;
 use super::reactor::Reactor;
 use crate::http::{
     Connection, Health, NodeState, Page, PeerStatus, Status, StatusPage, Step, reject, respond,
@@ -41,7 +42,7 @@ pub(super) async fn serve(reactor: Rc<Reactor>, listener: TcpListener) {
 async fn converse(reactor: &Reactor, mut stream: TcpStream, full: bool) -> std::io::Result<()> {
     let _ = stream.set_write_timeout(Some(HTTP_TIMEOUT));
     if full {
-        return stream.write_all(&reject(Status::Unavailable)).await;
+        return turn_away(stream, Status::Unavailable).await;
     }
     let mut connection = Connection::default();
     let mut deadline = Instant::now() + HTTP_TIMEOUT;
@@ -54,7 +55,7 @@ async fn converse(reactor: &Reactor, mut stream: TcpStream, full: bool) -> std::
                     return Ok(());
                 }
             }
-            Step::Reject(status) => return stream.write_all(&reject(status)).await,
+            Step::Reject(status) => return turn_away(stream, status).await,
             Step::NeedMore => {
                 let left = deadline
                     .saturating_duration_since(Instant::now())
@@ -68,13 +69,19 @@ async fn converse(reactor: &Reactor, mut stream: TcpStream, full: bool) -> std::
                         if e.kind() == std::io::ErrorKind::TimedOut
                             && connection.pending_len() > 0 =>
                     {
-                        return stream.write_all(&reject(Status::RequestTimeout)).await;
+                        return turn_away(stream, Status::RequestTimeout).await;
                     }
                     Err(e) => return Err(e),
                 }
             }
         }
     }
+}
+
+async fn turn_away(mut stream: TcpStream, status: Status) -> std::io::Result<()> {
+    stream.write_all(&reject(status)).await?;
+    linger(&mut stream).await;
+    Ok(())
 }
 
 fn page(reactor: &Reactor) -> Page {

@@ -19,6 +19,7 @@ mod signal;
 mod socket;
 mod threads;
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,6 +41,9 @@ use reactor::{News, Reactor};
 use socket::Listener;
 use threads::Threads;
 
+/// glommio does not start with less.
+const MEMLOCK_MIN: u64 = 512 << 10;
+
 /// Runs a node until it is asked to stop. An error is the reason why it does not start, or cannot go on.
 pub fn run(settings: Settings) -> Result<()> {
     let begun = Instant::now();
@@ -47,6 +51,7 @@ pub fn run(settings: Settings) -> Result<()> {
         ::log::warn!("{warning}");
     }
     raise_descriptor_limit();
+    check_kernel()?;
     let data_dir = DataDir::open(&settings.data_dir)?;
     let clients = Listener::bind("LISTEN_ADDR", &settings.listen_addr.to_string())?;
     let debug = settings
@@ -67,7 +72,7 @@ pub fn run(settings: Settings) -> Result<()> {
             torn.file.display()
         );
     }
-    let store = Store::open(LmdbMap::open(&data_dir.state_path())?)?;
+    let store = open_store(&data_dir.state_path())?;
     let identity = identity(&settings, &data_dir, &clients)?;
     ::log::info!(
         "phalanx {} starts: node {} (raft id {}), clients and peers at {}, HTTP at {}, data in {}, start {}",
@@ -104,7 +109,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let executor = LocalExecutorBuilder::new(placement(&settings, clients.address.port()))
         .name("reactor")
         .make()
-        .map_err(refused_io_uring)?;
+        .map_err(|e| no_reactor(&settings, &e))?;
     executor.run(async move {
         let reactor = Rc::new(Reactor::new(settings, node, begun, disk, threads));
         serve(&reactor, mailbox, clients, debug).await
@@ -137,6 +142,13 @@ async fn serve(
         ::log::info!("stopped");
     }
     stopped
+}
+
+fn open_store(dir: &Path) -> Result<Store<LmdbMap>> {
+    Store::open(LmdbMap::open(dir)?).map_err(|error| match error {
+        Error::Store(what) => Error::Store(format!("{}: {what}", dir.display())),
+        other => other,
+    })
 }
 
 fn node_settings(settings: &Settings, identity: &Identity) -> Result<node::Settings> {
@@ -200,6 +212,16 @@ fn placement(settings: &Settings, port: u16) -> Placement {
     }
 }
 
+fn no_reactor(settings: &Settings, error: &glommio::GlommioError<()>) -> Error {
+    let way_out = match settings.cpu {
+        Cpu::Core(core) => {
+            format!(" (CPU is {core}: set `auto`, `none`, or a core that this process may use)")
+        }
+        Cpu::Auto | Cpu::Unpinned => String::new(),
+    };
+    Error::Environment(format!("the reactor does not start: {error}{way_out}"))
+}
+
 /// Each connection takes a descriptor. As many as the kernel gives; what is over the limit is then refused one by one.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -216,30 +238,22 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What glommio says when it does not start, with the way out.
-fn refused_io_uring(error: glommio::GlommioError<()>) -> Error {
-    use glommio::{GlommioError, ReactorErrorKind};
-    match error {
-        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(has, needs)) => {
-            Error::Environment(format!(
-                "the limit of locked memory is {} KiB, and io_uring needs {} KiB: raise it (`ulimit -l 8192`, systemd: \
+/// Asks the kernel for what the reactor will need: glommio panics where there is no io_uring.
+fn check_kernel() -> Result<()> {
+    use rustix::process::{Resource, getrlimit};
+    let locked = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+    if locked < MEMLOCK_MIN {
+        return Err(Error::Environment(format!(
+            "the limit of locked memory is {} KiB, and io_uring needs {} KiB: raise it (`ulimit -l 8192`, systemd: \
              LimitMEMLOCK=8M, docker: --ulimit memlock=8388608)",
-                has / 1024,
-                needs / 1024
-            ))
-        }
-        GlommioError::IoError(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::Unsupported
-            ) =>
-        {
-            Error::Environment(format!(
-                "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in \
-                 Docker 25 or newer, a seccomp profile that allows it (--security-opt seccomp=...)"
-            ))
-        }
-        GlommioError::IoError(e) => Error::io("start the reactor on io_uring", e),
-        other => Error::Environment(format!("the reactor does not start: {other}")),
+            locked >> 10,
+            MEMLOCK_MIN >> 10
+        )));
     }
+    socket::try_io_uring().map_err(|e| {
+        Error::Environment(format!(
+            "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in \
+             Docker 25 or newer, a seccomp profile that allows it (--security-opt seccomp=...)"
+        ))
+    })
 }

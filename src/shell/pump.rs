@@ -6,13 +6,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use futures_lite::io::{AsyncRead, AsyncWrite};
+use futures_lite::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use glommio::net::TcpStream;
 
 use crate::wire::frame;
@@ -22,6 +23,9 @@ const READ_LEN: usize = 64 * 1024;
 
 /// The largest buffer that an idle connection keeps.
 const KEPT_LEN_MAX: usize = 4 * 1024;
+
+/// How long an end waits for the other end's.
+const LINGER_MAX: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// What is read lies here until it is copied on, within the same poll.
@@ -95,7 +99,7 @@ pub(super) enum Event {
 
 /// See the [module](self).
 pub(super) struct Pump {
-    stream: TcpStream,
+    pub stream: TcpStream,
     outbox: Rc<Outbox>,
 }
 
@@ -169,4 +173,19 @@ impl Pump {
         }
         Ok(())
     }
+}
+
+/// Ends a connection that was sent its last word: takes in and drops what still comes until the other end closes it too,
+/// but not for long. A socket that is closed with bytes unread is reset, and the last word may be lost.
+pub(super) async fn linger(stream: &mut TcpStream) {
+    let drained = async {
+        stream.shutdown(Shutdown::Write).await?;
+        let mut dropped = [0; 1024];
+        while stream.read(&mut dropped).await? > 0 {
+            glommio::yield_if_needed().await;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    // Over is over, whatever ends it.
+    let _ = glommio::timer::timeout(LINGER_MAX, async { Ok(drained.await) }).await;
 }

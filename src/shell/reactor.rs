@@ -183,7 +183,7 @@ impl Reactor {
         for (connection, frame) in replies {
             // One that is gone needs no answer.
             if let Some(client) = self.clients.borrow().get(&connection) {
-                client.reply(&frame);
+                client.reply(frame);
             }
         }
         if let Some(prepare) = prepare {

@@ -86,6 +86,9 @@ fn refused(variable: &str, host_port: &str, error: io::Error) -> Error {
         io::ErrorKind::AddrInUse => Error::Environment(format!(
             "{variable}={host_port} is taken by another process: stop that one, or choose another port"
         )),
+        io::ErrorKind::AddrNotAvailable => Error::Environment(format!(
+            "{variable}={host_port} is no address of this machine: give one that is, or `[::]:PORT` for all of them"
+        )),
         _ => Error::io(format!("listen on {variable}={host_port}"), error),
     }
 }
@@ -100,5 +103,13 @@ pub(super) fn lock(file: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: `file` keeps the descriptor open for the length of this call.
     let descriptor = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
     rustix::fs::flock(descriptor, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+    Ok(())
+}
+
+/// Sets up a ring, and drops it at once: an error is what keeps the kernel from giving one.
+pub(super) fn try_io_uring() -> io::Result<()> {
+    let mut params = rustix::io_uring::io_uring_params::default();
+    // SAFETY: `params` asks for nothing beyond the ring, and nothing of it is used.
+    unsafe { rustix::io_uring::io_uring_setup(1, &mut params) }?;
     Ok(())
 }

@@ -59,6 +59,7 @@ impl LmdbMap {
         // to open a path twice within it, and no flag that weakens LMDB's own locking is set.
         #[allow(unsafe_code)]
         let env = unsafe { options.open(dir) }.map_err(failed)?;
+        reserve_readers(dir)?;
         let tables = open_tables(&env).map_err(failed)?;
         env.force_sync().map_err(failed)?;
         // LMDB syncs its file, not the directory entry that leads to it.
@@ -67,6 +68,21 @@ impl LmdbMap {
             .map_err(|e| Error::io(format!("sync the directory {}", dir.display()), e))?;
         Ok(LmdbMap { env, tables, dir: dir.into() })
     }
+}
+
+/// Gives LMDB's table of readers its blocks. It is a sparse file, written to through memory: on a full disk the first use
+/// of a page would end the process.
+fn reserve_readers(dir: &Path) -> Result<()> {
+    let path = dir.join("lock.mdb");
+    let reserve = || {
+        let file = File::options().write(true).open(&path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, file.metadata()?.len()) {
+            // Where files cannot be reserved, nothing more can be done.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    };
+    reserve().map_err(|e: std::io::Error| Error::io(format!("reserve {}", path.display()), e))
 }
 
 fn open_tables(env: &Env<WithoutTls>) -> heed::Result<Tables> {

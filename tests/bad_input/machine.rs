@@ -1,0 +1,91 @@
+//! A kernel that does not give what the reactor needs: the server says what to do.
+
+#![allow(unsafe_code)]
+
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::harness::Node;
+use crate::{assert_told, refused_already};
+
+#[test]
+fn io_uring_refused() {
+    let mut node = Node::new("no-uring");
+    let mut command = node.command();
+    // SAFETY: between fork and exec it makes system calls and nothing else.
+    unsafe { command.pre_exec(deny_io_uring) };
+    node.spawn(command);
+    let log = refused_already(&mut node, 1);
+    assert_told(
+        &log,
+        &[
+            "the kernel refuses io_uring",
+            "Operation not permitted",
+            "kernel.io_uring_disabled=0",
+            "--security-opt seccomp=",
+        ],
+    );
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// What Docker's default profile does: io_uring_setup fails with EPERM.
+fn deny_io_uring() -> std::io::Result<()> {
+    const SYSCALL_NUMBER_AT: u32 = 0;
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, SYSCALL_NUMBER_AT),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                libc::SYS_io_uring_setup as u32,
+            )
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program and its filter outlive the calls, which copy them.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[test]
+fn too_little_locked_memory() {
+    let mut node = Node::new("memlock");
+    let mut command = node.command();
+    let few = Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
+    // SAFETY: between fork and exec it makes one system call and nothing else.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Memlock, few)?)) };
+    node.spawn(command);
+    let log = refused_already(&mut node, 1);
+    assert_told(
+        &log,
+        &[
+            "the limit of locked memory is 64 KiB, and io_uring needs 512 KiB",
+            "ulimit -l",
+            "LimitMEMLOCK=",
+            "--ulimit memlock=",
+        ],
+    );
+}
+
+#[test]
+fn too_few_descriptors_are_no_reason_to_stop() {
+    let mut node = Node::new("descriptors");
+    let mut command = node.command();
+    let few = Rlimit { current: Some(64), maximum: Some(64) };
+    // SAFETY: between fork and exec it makes one system call and nothing else.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?)) };
+    node.spawn(command);
+    node.wait_ready();
+    let crowd: Vec<_> =
+        (0..100).map(|_| std::net::TcpStream::connect(&node.address).unwrap()).collect();
+    node.wait_log("cannot accept a connection");
+    drop(crowd);
+    crate::assert_serves(&node);
+}

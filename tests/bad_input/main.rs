@@ -1,0 +1,58 @@
+//! What bad input gets: each is refused with its cause and the way out, and nothing else is disturbed. All against the
+//! real server process.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod wire;
+
+mod copies;
+mod crowds;
+mod damage;
+mod disk_full;
+mod http;
+mod limits;
+mod machine;
+mod protocol;
+mod settings;
+mod sharing;
+
+use std::time::Duration;
+
+use harness::{Node, SOON};
+
+/// For a client of a node that answers at once.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Starts a node that does not come up, and gives what it says.
+#[track_caller]
+fn refused(node: &mut Node, exit_code: i32) -> String {
+    node.start();
+    refused_already(node, exit_code)
+}
+
+/// The same for a node that was started.
+#[track_caller]
+fn refused_already(node: &mut Node, exit_code: i32) -> String {
+    let exit = node.wait_exit(SOON);
+    let log = node.log();
+    assert_eq!(exit.status.code(), Some(exit_code), "{log}");
+    log
+}
+
+/// Whether `log` tells each of these: the cause, and the way out.
+#[track_caller]
+fn assert_told(log: &str, wanted: &[&str]) {
+    for text in wanted {
+        assert!(log.contains(text), "not told: {text:?}. Told was:\n{log}");
+    }
+}
+
+/// Whether the node serves, as before.
+#[track_caller]
+fn assert_serves(node: &Node) {
+    let client = node.client(TIMEOUT);
+    client.put("still", "here").expect("the node takes writes");
+    let read = client.get("still").expect("the node answers reads").result.expect("it was put");
+    assert_eq!(read.value, "here");
+}

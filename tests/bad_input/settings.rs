@@ -1,0 +1,61 @@
+//! Settings that make no sense: nothing starts, exit code 2. What each setting allows is tested in `config`.
+
+use crate::harness::Node;
+use crate::{assert_told, refused};
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    for (variable, value, told) in [
+        ("TICK_MS", "0", "TICK_MS is `0`: it must be a number of 1 to 10000"),
+        ("TICK_MS", "fast", "TICK_MS is `fast`: it must be a number of 1 to 10000"),
+        ("ELECTION", "3", "ELECTION is `3` and HEARTBEAT is `3`: ELECTION must be the larger"),
+        ("PEERS", "b@h:1,b@h:2", "the name `b` is in it twice: each node has its own"),
+        ("PEERS", "b@h:1,c@h:1", "the address `h:1` is in it twice: each node has its own"),
+        ("PEERS", "b", "`b` has no address: write `b@HOST:PORT`"),
+        ("PEERS", "b@localhost", "the port is missing: write `localhost:PORT`"),
+        ("LISTEN_ADDR", "127.0.0.1", "the port is missing: write `127.0.0.1:PORT`"),
+        ("DEBUG_ADDR", "nowhere", "the port is missing: write `nowhere:PORT`"),
+        ("EXPECT", "0", "EXPECT is `0`: it must be a number of 1 to 64"),
+        ("EXPECT", "-1", "EXPECT is `-1`: it must be a number of 1 to 64"),
+        ("EXPECT", "three", "EXPECT is `three`: it must be a number of 1 to 64"),
+        ("NODE_ID", "a,b", "NODE_ID is `a,b`: a name has 1 to 128 printable ASCII characters"),
+        ("BOOTSTRAP", "maybe", "BOOTSTRAP is `maybe`: it must be `auto` or `never`"),
+        ("CPU", "all", "CPU is `all`: it must be `auto`, `none`, or the number of a core"),
+    ] {
+        let mut node = Node::new("settings");
+        node.set(variable, value);
+        let told_all = refused(&mut node, 2);
+        assert_told(&told_all, &[variable, told, "phalanx-server --help lists the settings"]);
+        assert!(!node.data_dir().exists(), "nothing starts: {told_all}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let mut node = Node::new("a");
+    node.set("PEERS", "b@127.0.0.1:1,c@127.0.0.1:2").set("EXPECT", 1);
+    let log = refused(&mut node, 2);
+    assert_told(&log, &["EXPECT is `1`", "could each form a cluster", "Leave it unset"]);
+
+    let mut node = Node::new("a");
+    node.set("DEBUG_ADDR", node.address.clone());
+    let log = refused(&mut node, 2);
+    assert_told(&log, &["LISTEN_ADDR and DEBUG_ADDR are both", "give each its own port"]);
+}
+
+#[test]
+fn what_only_the_machine_can_tell_is_refused_on_start() {
+    for (variable, value, told) in [
+        ("CPU", "100000", ["CPU 100000 doesn't exist", "set `auto`, `none`, or a core"]),
+        ("LISTEN_ADDR", "no-such.invalid:1", ["LISTEN_ADDR=no-such.invalid:1", "not known"]),
+        (
+            "DEBUG_ADDR",
+            "192.0.2.1:1",
+            ["DEBUG_ADDR=192.0.2.1:1 is no address of this machine", "[::]"],
+        ),
+    ] {
+        let mut node = Node::new("machine");
+        node.set(variable, value);
+        assert_told(&refused(&mut node, 1), &told);
+    }
+}

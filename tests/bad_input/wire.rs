@@ -1,0 +1,174 @@
+//! A connection on the level of the protocol: it can send what the client library would not.
+
+use std::io::{ErrorKind, Read, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use bytes::{Bytes, BytesMut};
+use phalanx::client::op;
+use phalanx::wire::PROTOCOL_VERSION;
+use phalanx::wire::client::{
+    ClientFrame, Error as Refusal, Get, Hello, Op, Request, Response, Role, ServerFrame, Txn,
+    Welcome, Write, client_frame, request::Command, response, server_frame::Frame,
+};
+use phalanx::wire::frame::{self, Decoder};
+
+use crate::harness::SOON;
+
+/// See the [module](self).
+pub struct Wire {
+    pub stream: TcpStream,
+    decoder: Decoder,
+}
+
+impl Wire {
+    /// A connection on which nothing was said yet.
+    pub fn open(address: &str) -> Wire {
+        let stream = TcpStream::connect(address).expect("the node accepts connections");
+        stream.set_read_timeout(Some(SOON)).expect("it is a valid timeout");
+        stream.set_nodelay(true).expect("it is a TCP socket");
+        Wire { stream, decoder: Decoder::default() }
+    }
+
+    /// A client's connection, greeted.
+    pub fn greeted(address: &str) -> Wire {
+        let mut wire = Wire::open(address);
+        wire.greet(client_hello()).expect("the node greets a client");
+        wire
+    }
+
+    /// Sends a hello; gives the node's answer.
+    pub fn greet(&mut self, hello: Hello) -> Result<Welcome, Refusal> {
+        self.send(client_frame::Frame::Hello(hello));
+        match self.next() {
+            Some(Frame::Welcome(welcome)) => Ok(welcome),
+            Some(Frame::Error(refusal)) => Err(refusal),
+            other => panic!("no answer to a hello: {other:?}"),
+        }
+    }
+
+    pub fn send(&mut self, frame: client_frame::Frame) {
+        self.send_bytes(&encode(frame));
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the node takes what it is sent");
+    }
+
+    pub fn request(&mut self, id: u64, command: Command) {
+        self.send(request(id, command));
+    }
+
+    /// The next frame; `None` when the node has closed the connection. Panics if neither comes.
+    pub fn next(&mut self) -> Option<Frame> {
+        let mut bytes = [0; 64 * 1024];
+        loop {
+            let frame = self.decoder.next_frame::<ServerFrame>().expect("nodes send frames");
+            if let Some(ServerFrame { frame }) = frame {
+                return Some(frame.expect("nodes send frames of a known kind"));
+            }
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(len) => self.decoder.feed(&bytes[..len]),
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+                Err(e) => panic!("neither a frame nor an end: {e}"),
+            }
+        }
+    }
+
+    /// The answer to a request.
+    pub fn response(&mut self) -> Response {
+        match self.next() {
+            Some(Frame::Response(response)) => response,
+            other => panic!("no answer to a request: {other:?}"),
+        }
+    }
+
+    /// The refusal of the only request in flight.
+    pub fn refusal(&mut self) -> Refusal {
+        match self.response().result {
+            Some(response::Result::Error(refusal)) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// The error with which the node ends the connection.
+    pub fn ended_with(&mut self) -> Refusal {
+        let Some(Frame::Error(refusal)) = self.next() else { panic!("closed without a word") };
+        assert_eq!(self.next(), None, "the node closes the connection after an error");
+        refusal
+    }
+}
+
+pub fn client_hello() -> Hello {
+    Hello { version: PROTOCOL_VERSION, role: Role::Client.into(), ..Hello::default() }
+}
+
+pub fn encode(frame: client_frame::Frame) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    frame::encode(&ClientFrame { frame: Some(frame) }, &mut bytes);
+    bytes
+}
+
+pub fn request(id: u64, command: Command) -> client_frame::Frame {
+    client_frame::Frame::Request(Request { id, timeout_ms: 0, command: Some(command) })
+}
+
+/// A write of these operations.
+pub fn write(success: Vec<Op>) -> Command {
+    let request_id = Bytes::from(fastrand::u128(..).to_be_bytes().to_vec());
+    // Any index is a valid `since` for a write that is sent once.
+    let txn = Some(Txn { success, ..Txn::default() });
+    Command::Write(Write { request_id, since: u64::MAX, txn })
+}
+
+pub fn put(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Command {
+    write(vec![op::put(key, value)])
+}
+
+pub fn get(key: impl AsRef<[u8]>) -> Command {
+    Command::Get(Get { key: Bytes::copy_from_slice(key.as_ref()), stale: false })
+}
+
+/// Another client, which pipelines writes on one connection all the time. It fails if that connection ends or any of
+/// its requests is refused.
+pub struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Bystander {
+    const IN_FLIGHT: u64 = 16;
+
+    pub fn start(address: &str) -> Bystander {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, mut wire) = (stop.clone(), Wire::greeted(address));
+        let thread = std::thread::spawn(move || {
+            let (mut sent, mut done) = (0, 0);
+            while done < sent || !stopped.load(Ordering::Relaxed) {
+                while sent < done + Self::IN_FLIGHT && !stopped.load(Ordering::Relaxed) {
+                    sent += 1;
+                    wire.request(sent, put(format!("bystander/{}", sent % 100), "value"));
+                }
+                if done < sent {
+                    let response = wire.response();
+                    let is_done = matches!(response.result, Some(response::Result::Txn(_)));
+                    assert!(is_done, "a bystander was disturbed: {response:?}");
+                    done += 1;
+                }
+            }
+            done
+        });
+        Bystander { stop, thread }
+    }
+
+    /// Ends it. Panics if it was disturbed.
+    #[track_caller]
+    pub fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let done = self.thread.join().expect("the bystander was not disturbed");
+        assert!(done > 0, "the bystander did nothing");
+    }
+}
