@@ -80,14 +80,16 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// Carries out what a free node decided: what must be durable first, then the rest.
+    /// Carries out what a free node decided: what must be durable first, then the rest. What is said meanwhile may rest on what
+    /// is not durable yet (a request that is asked again finds the promise given), and is dropped: all of it is said again.
     pub(super) fn take_step(&mut self, step: Step) {
         let Step { persist, messages, form } = step;
         if form {
             return self.found();
         }
         match persist {
-            None => self.say(messages),
+            None if self.journal.is_idle() => self.say(messages),
+            None => {}
             Some(standing) => {
                 let record = Record { standing: Some(standing), ..Record::default() };
                 self.journal.push(record, Then::Say(messages));

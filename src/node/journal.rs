@@ -70,7 +70,9 @@ impl<T> Journal<T> {
         let mut count = 0;
         for (record, _) in &self.waiting {
             len += record.encoded_len();
-            if count > 0 && len > BATCH_PAYLOAD_MAX {
+            // A standing that a later one replaced in the same batch would never have been on disk, and follow it did.
+            let replaces = batch.standing.is_some() && record.standing.is_some();
+            if count > 0 && (len > BATCH_PAYLOAD_MAX || replaces) {
                 break;
             }
             count += 1;

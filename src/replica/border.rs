@@ -155,13 +155,19 @@ pub(super) fn hard_state_from_wire(state: &wire::HardState) -> HardState {
     HardState { term: state.term, vote: state.vote, commit: state.commit, ..HardState::default() }
 }
 
-/// raft-rs's configuration as the state machine keeps it.
+/// raft-rs's configuration as the state machine keeps it: in the same order on every replica, where raft-rs gives the order
+/// of its hash sets.
 pub(super) fn conf_state_to_wire(state: &raft::eraftpb::ConfState) -> wire::ConfState {
+    let sorted = |raft_ids: &[u64]| {
+        let mut raft_ids = raft_ids.to_vec();
+        raft_ids.sort_unstable();
+        raft_ids
+    };
     wire::ConfState {
-        voters: state.voters.clone(),
-        learners: state.learners.clone(),
-        voters_outgoing: state.voters_outgoing.clone(),
-        learners_next: state.learners_next.clone(),
+        voters: sorted(&state.voters),
+        learners: sorted(&state.learners),
+        voters_outgoing: sorted(&state.voters_outgoing),
+        learners_next: sorted(&state.learners_next),
         auto_leave: state.auto_leave,
     }
 }

@@ -7,8 +7,8 @@
 //! - A promise is durable before it is granted, and exclusive. A candidate's first promise is the one to itself.
 //! - A promise ends in three ways only: the node becomes a member; the candidate says that the attempt is void; the
 //!   candidate, started anew without a cluster, has lost the attempt. It does not end by time.
-//! - A candidate counts only what was granted to its current attempt, and voids the attempt before it gives its own
-//!   promise to another.
+//! - A candidate counts only what was granted to its current attempt of this start, and voids the attempt before it gives
+//!   its own promise to another.
 //! - A peer that does not answer, or whose name does not resolve, is never counted as "not there".
 //!
 //! The candidate is the lowest name among the free nodes that answer and may form. A node that finds a member of a
@@ -257,19 +257,20 @@ impl Formation {
                     && (held.starts, held.attempt) <= (candidate.starts, candidate.attempt)
             }
         };
-        let attempt = candidate.attempt;
+        let Promise { starts, attempt, .. } = candidate;
         let held_by = self.promise.clone().filter(|_| !granted);
         if granted && self.promise.as_ref() != Some(&candidate) {
             self.promise = Some(candidate);
             step.persist = Some(self.standing());
         }
-        let reply = PromiseReply { attempt, granted, held_by };
+        let reply = PromiseReply { attempt, granted, held_by, starts };
         step.messages.push((from.raft_id, message(Kind::Reply(reply))));
     }
 
     fn on_reply(&mut self, from: &Identity, reply: PromiseReply, step: &mut Step) {
         let Some(attempt) = &mut self.attempt else { return };
-        if reply.granted && reply.attempt == attempt.number {
+        let asked = (self.identity.starts, attempt.number);
+        if reply.granted && (reply.starts, reply.attempt) == asked {
             attempt.granted.insert(from.raft_id);
             self.form_if_granted(step);
         }

@@ -199,7 +199,10 @@ fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Re
     client.greeted.set(true);
     client.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) });
     Ok(match (hello.role(), hello.from) {
-        (Role::Peer, Some(from)) => Speaker::Peer(Arc::new(from)),
+        (Role::Peer, Some(from)) => {
+            reactor.links.came(&from.name);
+            Speaker::Peer(Arc::new(from))
+        }
         _ => Speaker::Client,
     })
 }

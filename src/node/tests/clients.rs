@@ -154,30 +154,36 @@ impl Clients {
     }
 
     /// The register is known to have that value now.
-    fn raise(&mut self, register: usize, now: Duration, value: u64) {
+    fn raise(&mut self, register: usize, at: Duration, value: u64) {
         if value > self.floor(register) {
-            self.floors[register].push((now, value));
+            self.floors[register].push((at, value));
         }
     }
 
     pub fn take_answers(&mut self, world: &mut World) {
-        for Answer { connection, id, response } in world.take_answers() {
+        for Answer { at, connection, id, response } in world.take_answers() {
             let c = connection as usize;
             if let Some(response) = &response {
                 self.clients[c].since = self.clients[c].since.max(response.applied);
             }
             let client = &mut self.clients[c];
             if client.writing.as_ref().is_some_and(|writing| writing.request == Some(id)) {
-                self.end_attempt(c, response, world);
+                self.end_attempt(c, at, response, world);
             } else if let Some(reading) = client.reading.take_if(|reading| reading.request == id) {
-                self.end_read(&reading, response, world);
+                self.end_read(&reading, at, response);
             } else {
                 panic!("an answer to no request: {id}");
             }
         }
     }
 
-    fn end_attempt(&mut self, c: usize, response: Option<Response>, world: &mut World) {
+    fn end_attempt(
+        &mut self,
+        c: usize,
+        at: Duration,
+        response: Option<Response>,
+        world: &mut World,
+    ) {
         let mut writing = self.clients[c].writing.take().expect("checked by the caller");
         writing.request = None;
         let number = writing.number;
@@ -185,7 +191,7 @@ impl Clients {
             Some(Some(response::Result::Txn(result))) => {
                 assert!(result.succeeded && result.results.len() == 2, "{result:?}");
                 self.fates.insert((c, number), Fate::Acknowledged);
-                return self.raise(c, world.now, number);
+                return self.raise(c, at, number);
             }
             Some(Some(response::Result::Error(refused))) => {
                 let Refusal { maybe_applied, .. } = refused;
@@ -205,7 +211,7 @@ impl Clients {
         self.clients[c].writing = Some(writing);
     }
 
-    fn end_read(&mut self, reading: &Reading, response: Option<Response>, world: &World) {
+    fn end_read(&mut self, reading: &Reading, at: Duration, response: Option<Response>) {
         let Some(Response { result: Some(response::Result::Get(result)), stale_ms, .. }) = response
         else {
             return;
@@ -220,13 +226,13 @@ impl Clients {
                 "a read of register {register} gives {value}, and {} was acknowledged before",
                 reading.floor
             );
-            return self.raise(register, world.now, value);
+            return self.raise(register, at, value);
         }
         if let Some(age_ms) = stale_ms {
             self.aged_reads += 1;
-            // The answer may have waited for its turn here, and the age is told in whole milliseconds.
-            let as_of = world.now.saturating_sub(Duration::from_millis(age_ms + 60));
-            let known = self.floors[register].iter().rev().find(|(at, _)| *at <= as_of);
+            // Told in whole milliseconds, rounded down.
+            let as_of = at.saturating_sub(Duration::from_millis(age_ms + 1));
+            let known = self.floors[register].iter().rev().find(|(since, _)| *since <= as_of);
             let floor = known.map_or(0, |(_, value)| *value);
             assert!(value >= floor, "a stale read is older than the {age_ms} ms that it tells");
         }

@@ -6,6 +6,7 @@
 //!   node stops. [`limits`]: bounds. [`golden`]: transcripts.
 
 mod clients;
+mod forming;
 mod golden;
 mod machine;
 mod storms;

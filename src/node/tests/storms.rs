@@ -100,7 +100,7 @@ fn run(seed: u64) -> Clients {
 #[test]
 fn acknowledged_writes_survive_once_and_reads_are_linearizable() {
     let (mut acknowledged, mut reads, mut aged) = (0, 0, 0);
-    super::for_seeds(0..120, |seed| {
+    super::for_seeds(0..std::env::var("SEEDS").map_or(120, |n| n.parse().unwrap()), |seed| {
         let clients = run(seed);
         acknowledged += clients.acknowledged();
         reads += clients.reads;

@@ -10,7 +10,7 @@ use raft::eraftpb::MessageType;
 
 use crate::log::Contents;
 use crate::log::format::{self, Header, SECTOR_LEN};
-use crate::wire::log::{Command, Entry, HardState, Record, Standing};
+use crate::wire::log::{Command, ConfChange, Entry, HardState, Record, Standing};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
 #[derive(Default)]
@@ -51,6 +51,17 @@ impl Witness {
         assert_eq!(found.entries, self.entries, "the recovered entries");
         assert_eq!(found.hard_state, self.hard_state, "the recovered hard state");
         assert_eq!(found.standing, self.standing, "the recovered standing");
+    }
+
+    /// The cluster that the machine belongs to; empty for none.
+    pub fn cluster_id(&self) -> &[u8] {
+        &self.standing.cluster_id
+    }
+
+    /// Whom entry 1 makes the only voter.
+    pub fn first_voter(&self) -> Option<u64> {
+        let change = ConfChange::decode(&self.entries.first()?.data[..]).ok()?;
+        change.steps.first().map(|step| step.raft_id)
     }
 
     pub fn is_member(&self) -> bool {
@@ -126,10 +137,8 @@ impl Witness {
                 assert!(durable, "a candidate asks before its own promise is on disk");
             }
             formation::Message::Reply(reply) if reply.granted => {
-                let durable = self
-                    .promises
-                    .iter()
-                    .any(|&(raft_id, _, attempt)| (raft_id, attempt) == (receiver, reply.attempt));
+                let promise = (receiver, reply.starts, reply.attempt);
+                let durable = self.promises.contains(&promise);
                 assert!(durable, "a promise is told before it is on disk");
             }
             formation::Message::JoinReply(reply) => {

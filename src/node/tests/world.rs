@@ -79,6 +79,7 @@ struct Scheduled {
 
 /// What a client learns.
 pub(super) struct Answer {
+    pub at: Duration,
     pub connection: ConnectionId,
     pub id: u64,
     /// `None`: the connection ended first.
@@ -147,7 +148,7 @@ impl World {
         let tear = [Tear::Lost, Tear::Torn, Tear::Whole][self.rng.usize(..3)];
         self.tell(|world| format!("{} crashes", world.machines[i].name));
         for (connection, id) in self.machines[i].crash(tear, &mut self.rng) {
-            self.answers.push(Answer { connection, id, response: None });
+            self.answers.push(Answer { at: self.now, connection, id, response: None });
         }
         for other in 0..self.machines.len() {
             self.break_link(other, i);
@@ -245,13 +246,15 @@ impl World {
         ids.filter(|id| !id.is_empty()).collect()
     }
 
-    /// Whether all machines run, and take requests, and have applied the same.
+    /// Whether all machines run and take requests, and have the same log and have applied all of it.
     pub fn is_settled(&self) -> bool {
         let all = self.running();
+        let status = |i: usize| self.node(i).status().node.expect("a status has its node");
         all.len() == self.machines.len()
             && self.leader().is_some()
             && all.iter().all(|&i| self.node(i).unavailable().is_none())
-            && all.iter().all(|&i| self.node(i).applied_index() == self.node(0).applied_index())
+            && all.iter().all(|&i| status(i).applied == status(0).last_index)
+            && all.iter().all(|&i| status(i).last_index == status(0).last_index)
     }
 
     pub fn describe(&self) -> String {
@@ -443,7 +446,7 @@ impl World {
         let id = response.id;
         let expected = self.process(i).unanswered.remove(&(connection, id));
         assert!(expected.is_some(), "{} answers request {id} twice", self.machines[i].name);
-        self.answers.push(Answer { connection, id, response: Some(response) });
+        self.answers.push(Answer { at: self.now, connection, id, response: Some(response) });
     }
 
     fn check_answered(&mut self, i: usize) {
