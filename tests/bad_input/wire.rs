@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +15,7 @@ use phalanx::wire::client::{
 };
 use phalanx::wire::frame::{self, Decoder};
 
-use crate::harness::SOON;
+use crate::harness::{SOON, wait_until};
 
 /// See the [module](self).
 pub struct Wire {
@@ -136,39 +136,48 @@ pub fn get(key: impl AsRef<[u8]>) -> Command {
 /// its requests is refused.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u64>,
+    done: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
 }
 
 impl Bystander {
     const IN_FLIGHT: u64 = 16;
 
+    /// Starts it, and waits until it is at work.
     pub fn start(address: &str) -> Bystander {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, mut wire) = (stop.clone(), Wire::greeted(address));
-        let thread = std::thread::spawn(move || {
-            let (mut sent, mut done) = (0, 0);
-            while done < sent || !stopped.load(Ordering::Relaxed) {
-                while sent < done + Self::IN_FLIGHT && !stopped.load(Ordering::Relaxed) {
-                    sent += 1;
-                    wire.request(sent, put(format!("bystander/{}", sent % 100), "value"));
-                }
-                if done < sent {
-                    let response = wire.response();
-                    let is_done = matches!(response.result, Some(response::Result::Txn(_)));
-                    assert!(is_done, "a bystander was disturbed: {response:?}");
-                    done += 1;
-                }
-            }
-            done
-        });
-        Bystander { stop, thread }
+        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopped, counted, wire) = (stop.clone(), done.clone(), Wire::greeted(address));
+        let thread = std::thread::spawn(move || pipeline(wire, &stopped, &counted));
+        let bystander = Bystander { stop, done, thread };
+        bystander.wait_for_progress();
+        bystander
     }
 
-    /// Ends it. Panics if it was disturbed.
-    #[track_caller]
+    /// Waits until it has got further, and ends it. Panics if it was disturbed.
     pub fn finish(self) {
+        self.wait_for_progress();
         self.stop.store(true, Ordering::Relaxed);
-        let done = self.thread.join().expect("the bystander was not disturbed");
-        assert!(done > 0, "the bystander did nothing");
+        self.thread.join().expect("the bystander was not disturbed");
+    }
+
+    fn wait_for_progress(&self) {
+        let further = self.done.load(Ordering::Relaxed) + 2 * Self::IN_FLIGHT;
+        wait_until("the bystander gets further", SOON, || {
+            self.thread.is_finished() || self.done.load(Ordering::Relaxed) >= further
+        });
+    }
+}
+
+fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
+    let mut sent = 0;
+    while !stopped.load(Ordering::Relaxed) {
+        while sent < done.load(Ordering::Relaxed) + Bystander::IN_FLIGHT {
+            sent += 1;
+            wire.request(sent, put(format!("bystander/{}", sent % 100), "value"));
+        }
+        let response = wire.response();
+        let is_done = matches!(response.result, Some(response::Result::Txn(_)));
+        assert!(is_done, "a bystander was disturbed: {response:?}");
+        done.fetch_add(1, Ordering::Relaxed);
     }
 }
