@@ -237,8 +237,8 @@ impl<M: Map> Node<M> {
             )?;
             Stage::Member(Box::new(replica))
         };
+        let mut rng = fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce);
         Ok(Node {
-            rng: fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce),
             settings,
             identity,
             now,
@@ -246,7 +246,8 @@ impl<M: Map> Node<M> {
             stage,
             store,
             journal: Journal::new(log),
-            requests: Requests::default(),
+            requests: Requests::new(&mut rng),
+            rng,
             reads: ReadQueue::default(),
             to_dispatch: Vec::new(),
             to_propose: Vec::new(),
