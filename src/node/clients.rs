@@ -193,6 +193,7 @@ impl<M: Map> Node<M> {
             replica.retain_reads(|token| token == PROBE || requests.get(token).is_some());
         }
         self.to_dispatch.retain(|token| self.requests.get(*token).is_some());
+        self.put_off.retain(|token| self.requests.get(*token).is_some());
     }
 
     fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {

@@ -61,6 +61,7 @@ impl<M: Map> Node<M> {
     /// Once per TICK_MS.
     fn on_whole_tick(&mut self) {
         self.expire_requests();
+        self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {
             Stage::Free(formation) => {
@@ -291,6 +292,7 @@ impl<M: Map> Node<M> {
         if let Some(leader) = leader {
             // Writes that the leader before it has go to this one: it knows whether they were applied.
             self.take_back(|to| to != leader);
+            self.to_dispatch.append(&mut self.put_off);
         }
     }
 

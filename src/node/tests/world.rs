@@ -14,8 +14,10 @@ use crate::log::{Prepare, prepare};
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
-use crate::wire::client::{Hello, Identity, Request, Response, Role, request, server_frame};
-use crate::wire::peer::PeerFrame;
+use crate::wire::client::{
+    Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
+};
+use crate::wire::peer::{PeerFrame, peer_frame};
 
 /// How long things take and how often they fail.
 #[derive(Debug, Clone)]
@@ -97,6 +99,8 @@ pub(super) struct World {
     last_event: u64,
     last_request: u64,
     answers: Vec<Answer>,
+    /// Writes that one node passed on to another.
+    pub forwards: u64,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
 }
@@ -121,6 +125,7 @@ impl World {
             last_event: 0,
             last_request: 0,
             answers: Vec::new(),
+            forwards: 0,
             transcript: None,
         }
     }
@@ -175,6 +180,14 @@ impl World {
         self.cuts.insert((from, to));
     }
 
+    /// Begins in quiet weather with a cluster that is whole.
+    pub fn whole(seed: u64, size: usize) -> World {
+        let mut world = World::new(seed, size, Weather::fair());
+        world.start_all();
+        world.run_until("the cluster is formed", World::is_settled);
+        world
+    }
+
     pub fn heal(&mut self) {
         self.cuts.clear();
     }
@@ -199,6 +212,16 @@ impl World {
         process.unanswered.insert((connection, id), self.now + timeout);
         self.input(i, Input::Request(connection, request));
         id
+    }
+
+    /// Sends a write of one key.
+    pub fn put(&mut self, i: usize, key: &str, timeout: Duration) -> u64 {
+        let put = Put { key: key.to_owned().into(), value: "value".into() };
+        let success = vec![Op { op: Some(op::Op::Put(put)) }];
+        let request_id = self.rng.u128(..).to_be_bytes().to_vec().into();
+        let since = self.node(i).applied_index();
+        let write = Write { request_id, since, txn: Some(Txn { success, ..Txn::default() }) };
+        self.request(i, 0, timeout, request::Command::Write(write))
     }
 
     pub fn take_answers(&mut self) -> Vec<Answer> {
@@ -231,6 +254,11 @@ impl World {
 
     pub fn node(&self, i: usize) -> &Node<MemMap> {
         &self.machines[i].process.as_ref().expect("a machine that runs").node
+    }
+
+    /// How many requests a machine that runs has yet to answer.
+    pub fn unanswered(&self, i: usize) -> usize {
+        self.machines[i].process.as_ref().expect("a machine that runs").unanswered.len()
     }
 
     /// The one that leads and is followed: of several that think so, the one with the highest term.
@@ -400,6 +428,9 @@ impl World {
         };
         let sender = self.machines[from].raft_id;
         self.machines[from].witness.check_sent(sender, raft_id, &frame);
+        if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
+            self.forwards += 1;
+        }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
         self.tell(|world| super::golden::frame_line(world, from, to, &frame, lost));
         if !lost && self.machines[to].process.is_some() {
