@@ -213,7 +213,8 @@ impl<M: Map> Node<M> {
         let mut refused = String::new();
         match (self.store.membership(), replica.leader()) {
             (Some(membership), _) if replica.leads() => {
-                let answers = |raft_id| self.links.contains_key(&raft_id);
+                let own = self.identity.raft_id;
+                let answers = |raft_id| raft_id == own || self.links.contains_key(&raft_id);
                 match membership::join(membership, member, answers) {
                     Ok(Some(change)) if replica.may_change_membership() => {
                         ::log::info!(
