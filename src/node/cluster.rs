@@ -269,6 +269,9 @@ impl<M: Map> Node<M> {
                         .collect::<Vec<_>>()
                         .join(", ")
                 )),
+                None if !self.told_refusal.is_empty() => {
+                    Some(format!("the cluster refuses this node: {}", self.told_refusal))
+                }
                 None => Some(
                     "added to the cluster soon: the leader has not sent its log yet".to_owned(),
                 ),
