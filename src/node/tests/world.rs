@@ -74,7 +74,7 @@ enum Event {
 
 struct Scheduled {
     machine: usize,
-    /// The start of the machine that it belongs to.
+    /// See [`Machine::life`].
     life: u64,
     event: Event,
 }
@@ -290,9 +290,15 @@ impl World {
         self.running().into_iter().map(node).collect()
     }
 
-    pub fn index_of(&self, raft_id: u64) -> usize {
-        let found = self.machines.iter().position(|machine| machine.raft_id == raft_id);
-        found.expect("a raft id of this world")
+    /// The machine with that identity, unless it lost it.
+    pub fn index_of(&self, raft_id: u64) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.raft_id == raft_id)
+    }
+
+    /// Range reads that are with the threads.
+    pub fn scans_running(&self) -> usize {
+        let is_scan = |event: &&Scheduled| matches!(event.event, Event::ScanEnds(..));
+        self.events.values().filter(is_scan).count()
     }
 
     pub fn tell(&mut self, what: impl FnOnce(&World) -> String) {
@@ -310,7 +316,7 @@ impl World {
 
     fn schedule(&mut self, machine: usize, after: Duration, event: Event) {
         self.last_event += 1;
-        let life = self.machines[machine].starts;
+        let life = self.machines[machine].life;
         let at = (self.now + after, self.last_event);
         self.events.insert(at, Scheduled { machine, life, event });
     }
@@ -329,7 +335,7 @@ impl World {
         let ((at, _), scheduled) = self.events.pop_first().expect("machines that run tick");
         self.now = at;
         let Scheduled { machine: i, life, event } = scheduled;
-        if self.machines[i].process.is_none() || self.machines[i].starts != life {
+        if self.machines[i].process.is_none() || self.machines[i].life != life {
             return;
         }
         match event {
@@ -423,7 +429,8 @@ impl World {
 
     fn send(&mut self, from: usize, raft_id: u64, frame: PeerFrame) {
         let to = self.index_of(raft_id);
-        let Some(greeted_as) = self.process(from).links.get(&to).cloned() else {
+        let link = to.and_then(|to| Some((to, self.process(from).links.get(&to)?.clone())));
+        let Some((to, greeted_as)) = link else {
             return self.post(from, Input::Unsent(raft_id));
         };
         let sender = self.machines[from].raft_id;
