@@ -199,11 +199,14 @@ impl<M: Map> Node<M> {
             let refused = self.why_expired(token, leaderless);
             self.answer_refused(token, refused);
         }
+        let requests = &self.requests;
+        let waits = |token| token == PROBE || requests.get(token).is_some();
+        self.reads.retain(waits);
         if let Stage::Member(replica) = &mut self.stage {
-            let requests = &self.requests;
-            replica.retain_reads(|token| token == PROBE || requests.get(token).is_some());
+            replica.retain_reads(waits);
         }
         self.to_dispatch.retain(|token| self.requests.get(*token).is_some());
+        self.put_off.retain(|token| self.requests.get(*token).is_some());
     }
 
     fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {

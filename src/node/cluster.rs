@@ -61,6 +61,7 @@ impl<M: Map> Node<M> {
     /// Once per TICK_MS.
     fn on_whole_tick(&mut self) {
         self.expire_requests();
+        self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {
             Stage::Free(formation) => {
@@ -275,6 +276,9 @@ impl<M: Map> Node<M> {
                         .collect::<Vec<_>>()
                         .join(", ")
                 )),
+                None if !self.told_refusal.is_empty() => {
+                    Some(format!("the cluster refuses this node: {}", self.told_refusal))
+                }
                 None => Some(
                     "added to the cluster soon: the leader has not sent its log yet".to_owned(),
                 ),
@@ -299,6 +303,7 @@ impl<M: Map> Node<M> {
         if let Some(leader) = leader {
             // Writes that the leader before it has go to this one: it knows whether they were applied.
             self.take_back(|to| to != leader);
+            self.to_dispatch.append(&mut self.put_off);
         }
     }
 

@@ -177,6 +177,8 @@ pub struct Node<M: Map> {
     reads: ReadQueue,
     /// Writes that wait for a leader.
     to_dispatch: Vec<Token>,
+    /// Writes that the leader that is known does not take: given to the next one, or to this one with the next whole tick.
+    put_off: Vec<Token>,
     /// Writes that the leader proposes at the end of this turn.
     to_propose: Vec<Token>,
     /// Committed entries that wait until the store has room.
@@ -241,8 +243,8 @@ impl<M: Map> Node<M> {
             )?;
             Stage::Member(Box::new(replica))
         };
+        let mut rng = fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce);
         Ok(Node {
-            rng: fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce),
             settings,
             identity,
             now,
@@ -250,9 +252,11 @@ impl<M: Map> Node<M> {
             stage,
             store,
             journal: Journal::new(log),
-            requests: Requests::default(),
+            requests: Requests::new(&mut rng),
+            rng,
             reads: ReadQueue::default(),
             to_dispatch: Vec::new(),
+            put_off: Vec::new(),
             to_propose: Vec::new(),
             to_apply: Default::default(),
             links: BTreeMap::new(),
@@ -302,10 +306,11 @@ impl<M: Map> Node<M> {
     /// Ends a turn: proposes, drains consensus, applies, and gives what is to be done.
     pub fn turn(&mut self, now: Now) -> Result<Effects<M>> {
         self.now = now;
+        // First: writes that a leader before had go to the one that is known now.
+        self.tell_changes();
         self.dispatch_writes();
         self.propose_writes()?;
         self.drain()?;
-        self.tell_changes();
         self.start_scans()?;
         self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();

@@ -1,6 +1,6 @@
 //! What nodes tell each other, and whom a node speaks with at all.
 
-use super::requests::{Origin, Place};
+use super::requests::{Origin, Place, Work};
 use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
@@ -221,7 +221,10 @@ impl<M: Map> Node<M> {
         match admitted {
             Ok(()) => {
                 let deadline = self.deadline(forward.timeout_ms);
-                self.insert_write(origin, deadline, write);
+                // Not to be dispatched: one hop, never two.
+                let work = Work::Write { write, place: Place::AwaitsProposal };
+                let token = self.insert(origin, deadline, work);
+                self.await_proposal(token);
             }
             Err(refused) => self.refuse(origin, refused),
         }
@@ -237,7 +240,7 @@ impl<M: Map> Node<M> {
             }
             if matches!(refused.code(), Code::NotLeader | Code::Stopping) && !refused.maybe_applied
             {
-                return self.send_back(reply.id);
+                return self.put_off(reply.id);
             }
             let refused = refused.clone();
             return self.answer_refused(reply.id, refused);

@@ -23,6 +23,8 @@ pub(super) struct ReadQueue {
     confirmed: BTreeMap<u64, Vec<Confirmed>>,
     /// Ranges that may be read, in order, and have no thread yet.
     scans: VecDeque<Token>,
+    /// Ranges that are with the threads. Each holds a snapshot of the map.
+    running: usize,
     /// When the last round was begun whose index is applied: how old the state is at most.
     fresh_at: Option<Duration>,
     /// Whether a probe is on its way.
@@ -38,7 +40,14 @@ impl ReadQueue {
 
     /// Whether ranges wait for a commit, which makes room for them.
     pub fn has_waiting_scans(&self) -> bool {
-        !self.scans.is_empty()
+        !self.scans.is_empty() && self.running < SCANS_MAX
+    }
+
+    /// Forgets the reads that `wanted` does not hold of: where nothing is applied or committed, they would gather.
+    pub fn retain(&mut self, wanted: impl Fn(Token) -> bool) {
+        let rounds = self.confirmed.values_mut().flatten();
+        rounds.for_each(|round| round.tokens.retain(|token| wanted(*token)));
+        self.scans.retain(|token| wanted(*token));
     }
 
     fn next_applied(&mut self, applied: u64) -> Option<Vec<Confirmed>> {
@@ -117,13 +126,14 @@ impl<M: Map> Node<M> {
 
     /// Hands out the ranges that wait, as far as the store has layers for them.
     pub(super) fn start_scans(&mut self) -> Result<()> {
-        while self.effects.scans.len() < SCANS_MAX
+        while self.reads.running < SCANS_MAX
             && let Some(&token) = self.reads.scans.front()
         {
             if let Some(Work::Range(range)) = self.requests.get(token).map(|request| &request.work)
             {
                 let Some(scan) = self.store.scan(range)? else { break };
                 self.effects.scans.push((token, scan));
+                self.reads.running += 1;
             }
             self.reads.scans.pop_front();
         }
@@ -131,6 +141,7 @@ impl<M: Map> Node<M> {
     }
 
     pub(super) fn on_scanned(&mut self, token: Token, scanned: ScanResult) {
+        self.reads.running -= 1;
         let stale = self
             .requests
             .get(token)

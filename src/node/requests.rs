@@ -68,7 +68,7 @@ pub(super) struct Request {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
     last: Token,
     table: HashMap<Token, Request>,
@@ -79,6 +79,14 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// An empty table. Tokens count from a random number of this start: a leader may answer late what an earlier start
+    /// forwarded to it, and the token of that must name nothing here.
+    pub fn new(rng: &mut fastrand::Rng) -> Requests {
+        // Half of all numbers are more than a process can use up.
+        let last = rng.u64(..u64::MAX / 2);
+        Requests { last, table: HashMap::new(), proposed: BTreeMap::new() }
+    }
+
     pub fn is_full(&self) -> bool {
         self.table.len() >= REQUESTS_MAX || self.len_bytes >= REQUESTS_LEN_MAX
     }
@@ -183,6 +191,10 @@ impl Requests {
 mod tests {
     use super::*;
 
+    fn empty() -> Requests {
+        Requests::new(&mut fastrand::Rng::with_seed(1))
+    }
+
     fn write(requests: &mut Requests) -> Token {
         requests.insert(Request {
             origin: Origin::Client { connection: 1, id: 1 },
@@ -195,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_found_by_index_and_term() {
-        let mut requests = Requests::default();
+        let mut requests = empty();
         let [a, b, c] = [(); 3].map(|()| write(&mut requests));
         requests.proposed(a, 10, 2);
         requests.proposed(b, 11, 2);
@@ -224,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_request_is_taken_once() {
-        let mut requests = Requests::default();
+        let mut requests = empty();
         let token = write(&mut requests);
         requests.proposed(token, 10, 2);
         assert!(requests.take(token).is_some());

@@ -37,7 +37,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    fn await_proposal(&mut self, token: Token) {
+    pub(super) fn await_proposal(&mut self, token: Token) {
         if let Some(refused) = self.refuses_proposal(token) {
             return self.answer_refused(token, refused);
         }
@@ -108,7 +108,7 @@ impl<M: Map> Node<M> {
                     self.requests.proposed(*token, index, term);
                 }
             }
-            Err(Rejected::NotLeader) => batch.iter().for_each(|token| self.send_back(*token)),
+            Err(Rejected::NotLeader) => batch.iter().for_each(|token| self.put_off(*token)),
             Err(Rejected::Overloaded) => {
                 for token in batch {
                     let message =
@@ -121,22 +121,31 @@ impl<M: Map> Node<M> {
         self.drain()
     }
 
-    /// A write that was not accepted, or whose entry was replaced, waits for the next leader; one that was forwarded to this
-    /// node goes back to where it came from.
+    /// A write whose entry was replaced, or that was lost on its way, goes to the leader that is known.
     pub(super) fn send_back(&mut self, token: Token) {
-        match self.requests.get(token).map(|request| request.origin) {
-            Some(Origin::Peer { .. }) => {
-                let refused = self.not_leader();
-                self.answer_refused(token, refused);
-            }
-            Some(Origin::Client { .. }) => {
-                if let Some(place) = self.requests.place_mut(token) {
-                    *place = Place::AwaitsLeader;
-                    self.to_dispatch.push(token);
-                }
-            }
-            None => {}
+        if self.keep_waiting(token) {
+            self.to_dispatch.push(token);
         }
+    }
+
+    /// A write that the leader refused, as one that does not lead or is leaving office, waits a while: at once it would be
+    /// refused again.
+    pub(super) fn put_off(&mut self, token: Token) {
+        if self.keep_waiting(token) {
+            self.put_off.push(token);
+        }
+    }
+
+    /// Has a write wait for a leader. False if it is not this node's to wait with: one that was forwarded to it goes back to
+    /// where it came from.
+    fn keep_waiting(&mut self, token: Token) -> bool {
+        if let Some(Origin::Peer { .. }) = self.requests.get(token).map(|request| request.origin) {
+            let refused = self.not_leader();
+            self.answer_refused(token, refused);
+            return false;
+        }
+        let place = self.requests.place_mut(token);
+        place.map(|place| *place = Place::AwaitsLeader).is_some()
     }
 
     pub(super) fn not_leader(&self) -> Refusal {

@@ -61,16 +61,16 @@ pub(super) fn message_from_wire(message: RaftMessage) -> Result<Message, Malform
     Ok(converted)
 }
 
-/// The types that nodes send each other. A snapshot, and what raft-rs only tells itself, are not among them.
+/// The types that nodes send each other. A snapshot, and what raft-rs only tells itself, are not among them, nor the wish of
+/// a follower to lead: hand-overs are the leader's.
 fn message_type(number: i32) -> Option<MessageType> {
-    const SENT: [MessageType; 12] = [
+    const SENT: [MessageType; 11] = [
         MessageType::MsgAppend,
         MessageType::MsgAppendResponse,
         MessageType::MsgRequestVote,
         MessageType::MsgRequestVoteResponse,
         MessageType::MsgHeartbeat,
         MessageType::MsgHeartbeatResponse,
-        MessageType::MsgTransferLeader,
         MessageType::MsgTimeoutNow,
         MessageType::MsgReadIndex,
         MessageType::MsgReadIndexResp,

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod border;
+mod check;
 mod entries;
 pub mod formation;
 pub mod membership;
@@ -237,7 +238,8 @@ impl Replica {
     /// One fine tick has passed: TICK_MS / [`FINE_TICKS`].
     pub fn tick(&mut self) {
         // A sole voter wins within the step that begins its election, and must have its log on disk by then.
-        if self.leads() || self.persisted == self.last_record || !self.raw.raft.prs().is_singleton()
+        let log = &self.raw.raft.raft_log;
+        if self.leads() || log.persisted == log.last_index() || !self.raw.raft.prs().is_singleton()
         {
             self.raw.tick();
             self.own_election_timeout();
@@ -268,6 +270,11 @@ impl Replica {
     pub fn receive(&mut self, message: RaftMessage) -> std::result::Result<(), Malformed> {
         self.undrained_len += message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
         let message = border::message_from_wire(message)?;
+        self.check(&message)?;
+        if message.msg_type == MessageType::MsgReadIndex && !self.leads() {
+            // raft-rs would pass it on: the node that asks will find the leader itself.
+            return Ok(());
+        }
         // raft-rs refuses what is not for it (a stranger's answer, say): such a message is simply lost.
         let _ = self.raw.step(message);
         self.own_election_timeout();

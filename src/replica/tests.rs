@@ -1,3 +1,4 @@
 //! Consensus, message by message. How whole nodes behave is tested in [`crate::node`].
 
 mod formation;
+mod malformed;

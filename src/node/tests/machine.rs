@@ -12,7 +12,7 @@ use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
 
 /// Small, so that a run passes through several.
-pub(super) const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
+const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
 pub(super) const TICK: Duration = Duration::from_millis(100);
 const ELECTION_TICKS: u32 = 4;
 const HEARTBEAT_TICKS: u32 = 1;
@@ -31,8 +31,12 @@ pub(super) struct Machine {
     pub name: String,
     pub raft_id: u64,
     pub config: Config,
-    /// How often it was started: the life that events belong to.
+    /// Of the log.
+    pub segment_len: usize,
+    /// How often it was started, as its disk knows.
     pub starts: u64,
+    /// How often it was started, as the world knows: what events belong to.
+    pub life: u64,
     pub disk: MemDisk,
     pub map: MemMap,
     pub witness: Witness,
@@ -68,7 +72,9 @@ impl Machine {
             name: format!("n{}", number + 1),
             raft_id: rng.u64(1..1 << 53),
             config,
+            segment_len: SEGMENT_LEN,
             starts: 0,
+            life: 0,
             disk: MemDisk::default(),
             map: MemMap::default(),
             witness: Witness::default(),
@@ -87,7 +93,8 @@ impl Machine {
     pub fn start(&mut self, world_now: Duration, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
-        let recovery = recover(&self.disk, SEGMENT_LEN, self.starts as u32)
+        self.life += 1;
+        let recovery = recover(&self.disk, self.segment_len, self.starts as u32)
             .unwrap_or_else(|error| panic!("{} does not recover: {error}", self.name));
         self.witness.check_recovered(&recovery.contents);
         let store = Store::open_with(self.map.clone(), WINDOW).expect("a map in memory opens");
@@ -147,6 +154,14 @@ impl Machine {
             }
         }
         process.unanswered.into_keys().collect()
+    }
+
+    /// Loses everything but its name, while it is off.
+    pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        let Machine { config, segment_len, life, .. } = *self;
+        let name = std::mem::take(&mut self.name);
+        *self = Machine { name, segment_len, life, ..Machine::new(0, config, rng) };
     }
 
     /// The write in flight ends: it is durable.

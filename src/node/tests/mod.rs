@@ -3,12 +3,17 @@
 //! - [`world`]: time, network, disks and threads; [`machine`]: what runs in it; [`witness`]: what a disk holds, and that
 //!   nothing is said before it does; [`clients`]: requests, and what became of them.
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how a
-//!   node stops. [`limits`]: bounds. [`golden`]: transcripts.
+//!   node stops. [`forwarding`]: writes by way of another node. [`limits`]: bounds.
+//!   [`returning`]: how it comes back without its disk. [`golden`]: transcripts.
 
 mod clients;
 mod forming;
+mod forwarding;
 mod golden;
+mod leaving;
+mod limits;
 mod machine;
+mod returning;
 mod storms;
 mod witness;
 mod world;

@@ -82,9 +82,7 @@ pub(super) fn rounds(world: &mut World, clients: &mut Clients, storm: Storm, cou
 
 fn run(seed: u64) -> Clients {
     let size = [3, 3, 3, 5, 2][seed as usize % 5];
-    let mut world = World::new(seed, size, Weather::fair());
-    world.start_all();
-    world.run_until("the cluster is formed", World::is_settled);
+    let mut world = World::whole(seed, size);
     let mut clients = Clients::new(4);
     world.weather = Weather::foul(&mut world.rng);
     let storm = Storm {

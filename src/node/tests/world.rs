@@ -14,8 +14,10 @@ use crate::log::{Prepare, prepare};
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
-use crate::wire::client::{Hello, Identity, Request, Response, Role, request, server_frame};
-use crate::wire::peer::PeerFrame;
+use crate::wire::client::{
+    Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
+};
+use crate::wire::peer::{PeerFrame, peer_frame};
 
 /// How long things take and how often they fail.
 #[derive(Debug, Clone)]
@@ -72,7 +74,7 @@ enum Event {
 
 struct Scheduled {
     machine: usize,
-    /// The start of the machine that it belongs to.
+    /// See [`Machine::life`].
     life: u64,
     event: Event,
 }
@@ -97,6 +99,8 @@ pub(super) struct World {
     last_event: u64,
     last_request: u64,
     answers: Vec<Answer>,
+    /// Writes that one node passed on to another.
+    pub forwards: u64,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
 }
@@ -121,6 +125,7 @@ impl World {
             last_event: 0,
             last_request: 0,
             answers: Vec::new(),
+            forwards: 0,
             transcript: None,
         }
     }
@@ -175,6 +180,14 @@ impl World {
         self.cuts.insert((from, to));
     }
 
+    /// Begins in quiet weather with a cluster that is whole.
+    pub fn whole(seed: u64, size: usize) -> World {
+        let mut world = World::new(seed, size, Weather::fair());
+        world.start_all();
+        world.run_until("the cluster is formed", World::is_settled);
+        world
+    }
+
     pub fn heal(&mut self) {
         self.cuts.clear();
     }
@@ -199,6 +212,16 @@ impl World {
         process.unanswered.insert((connection, id), self.now + timeout);
         self.input(i, Input::Request(connection, request));
         id
+    }
+
+    /// Sends a write of one key.
+    pub fn put(&mut self, i: usize, key: &str, timeout: Duration) -> u64 {
+        let put = Put { key: key.to_owned().into(), value: "value".into() };
+        let success = vec![Op { op: Some(op::Op::Put(put)) }];
+        let request_id = self.rng.u128(..).to_be_bytes().to_vec().into();
+        let since = self.node(i).applied_index();
+        let write = Write { request_id, since, txn: Some(Txn { success, ..Txn::default() }) };
+        self.request(i, 0, timeout, request::Command::Write(write))
     }
 
     pub fn take_answers(&mut self) -> Vec<Answer> {
@@ -233,6 +256,11 @@ impl World {
         &self.machines[i].process.as_ref().expect("a machine that runs").node
     }
 
+    /// How many requests a machine that runs has yet to answer.
+    pub fn unanswered(&self, i: usize) -> usize {
+        self.machines[i].process.as_ref().expect("a machine that runs").unanswered.len()
+    }
+
     /// The one that leads and is followed: of several that think so, the one with the highest term.
     pub fn leader(&self) -> Option<usize> {
         let leads = |&i: &usize| self.node(i).status().node.is_some_and(|node| node.role == 3);
@@ -262,9 +290,15 @@ impl World {
         self.running().into_iter().map(node).collect()
     }
 
-    pub fn index_of(&self, raft_id: u64) -> usize {
-        let found = self.machines.iter().position(|machine| machine.raft_id == raft_id);
-        found.expect("a raft id of this world")
+    /// The machine with that identity, unless it lost it.
+    pub fn index_of(&self, raft_id: u64) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.raft_id == raft_id)
+    }
+
+    /// Range reads that are with the threads.
+    pub fn scans_running(&self) -> usize {
+        let is_scan = |event: &&Scheduled| matches!(event.event, Event::ScanEnds(..));
+        self.events.values().filter(is_scan).count()
     }
 
     pub fn tell(&mut self, what: impl FnOnce(&World) -> String) {
@@ -282,7 +316,7 @@ impl World {
 
     fn schedule(&mut self, machine: usize, after: Duration, event: Event) {
         self.last_event += 1;
-        let life = self.machines[machine].starts;
+        let life = self.machines[machine].life;
         let at = (self.now + after, self.last_event);
         self.events.insert(at, Scheduled { machine, life, event });
     }
@@ -301,7 +335,7 @@ impl World {
         let ((at, _), scheduled) = self.events.pop_first().expect("machines that run tick");
         self.now = at;
         let Scheduled { machine: i, life, event } = scheduled;
-        if self.machines[i].process.is_none() || self.machines[i].starts != life {
+        if self.machines[i].process.is_none() || self.machines[i].life != life {
             return;
         }
         match event {
@@ -395,11 +429,15 @@ impl World {
 
     fn send(&mut self, from: usize, raft_id: u64, frame: PeerFrame) {
         let to = self.index_of(raft_id);
-        let Some(greeted_as) = self.process(from).links.get(&to).cloned() else {
+        let link = to.and_then(|to| Some((to, self.process(from).links.get(&to)?.clone())));
+        let Some((to, greeted_as)) = link else {
             return self.post(from, Input::Unsent(raft_id));
         };
         let sender = self.machines[from].raft_id;
         self.machines[from].witness.check_sent(sender, raft_id, &frame);
+        if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
+            self.forwards += 1;
+        }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
         self.tell(|world| super::golden::frame_line(world, from, to, &frame, lost));
         if !lost && self.machines[to].process.is_some() {

@@ -1,0 +1,44 @@
+//! How a node comes back that has lost its disk: under its name, and as another.
+
+use super::clients::Clients;
+use super::machine::{Config, Machine};
+use super::storms::{Storm, calm, rounds, settle_accounts};
+use super::world::World;
+use std::time::Duration;
+
+#[test]
+fn a_node_without_its_disk_is_let_in_again_and_nothing_is_lost() {
+    super::for_seeds(0..30, |seed| {
+        let mut world = World::whole(seed, 3 + 2 * (seed as usize % 2));
+        let mut clients = Clients::new(4);
+        for _ in 0..3 {
+            rounds(&mut world, &mut clients, Storm { crashes: 0.0, partitions: 0.02 }, 40);
+            let i = world.rng.usize(..world.machines.len());
+            world.crash(i);
+            let World { machines, rng, .. } = &mut world;
+            machines[i].lose_disk(rng);
+            calm(&mut world);
+        }
+        settle_accounts(&mut world, &mut clients);
+    });
+}
+
+#[test]
+fn a_second_node_under_the_name_of_one_that_answers_is_refused() {
+    for of_leader in [true, false] {
+        let mut world = World::whole(1, 3);
+        let leader = world.leader().expect("a whole cluster has a leader");
+        let named = if of_leader { leader } else { (leader + 1) % 3 };
+        let config = Config { expect: 3, may_form: true };
+        let second = Machine::new(3, config, &mut world.rng);
+        let name = world.machines[named].name.clone();
+        world.machines.push(Machine { name, ..second });
+        world.start(3);
+        world.run_for(Duration::from_secs(5));
+        let members = world.node(leader).members();
+        let is_member = |i: usize| members.iter().any(|m| m.raft_id == world.machines[i].raft_id);
+        assert!((0..3).all(is_member) && !is_member(3), "{members:?}");
+        let reason = world.node(3).forming().expect("it belongs to nothing");
+        assert!(reason.contains("NODE_ID"), "{reason}");
+    }
+}
