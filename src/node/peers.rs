@@ -181,13 +181,11 @@ impl<M: Map> Node<M> {
                 self.on_join(from.raft_id, join)
             }
             (Stage::Member(_), Some(formation::Message::JoinReply(reply)))
-                if !reply.refused.is_empty() =>
+                if !reply.refused.is_empty() && self.told_refusal != reply.refused =>
             {
                 // The node keeps asking; the same answer is told once.
-                if self.told_refusal != reply.refused {
-                    ::log::warn!("the cluster refuses this node: {}", reply.refused);
-                    self.told_refusal = reply.refused;
-                }
+                ::log::warn!("the cluster refuses this node: {}", reply.refused);
+                self.told_refusal = reply.refused;
             }
             (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
                 if reply.refused.is_empty() && reply.cluster_id.len() == CLUSTER_ID_LEN =>

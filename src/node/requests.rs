@@ -84,7 +84,7 @@ impl Requests {
     pub fn new(rng: &mut fastrand::Rng) -> Requests {
         // Half of all numbers are more than a process can use up.
         let last = rng.u64(..u64::MAX / 2);
-        Requests { last, table: HashMap::new(), proposed: BTreeMap::new() }
+        Requests { last, table: HashMap::new(), len_bytes: 0, proposed: BTreeMap::new() }
     }
 
     pub fn is_full(&self) -> bool {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_writes_are_bounded_too() {
-        let mut requests = Requests::default();
+        let mut requests = Requests::new(&mut fastrand::Rng::with_seed(1));
         let mut tokens = Vec::new();
         while !requests.is_full() {
             let token = write(&mut requests);
