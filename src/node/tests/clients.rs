@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::machine::Machine;
 use super::world::{Answer, World};
 use crate::wire::client::{
     Code, Error as Refusal, Get, Op, Put, Response, Txn, Write, op, request, response,
@@ -191,6 +192,7 @@ impl Clients {
             Some(Some(response::Result::Txn(result))) => {
                 assert!(result.succeeded && result.results.len() == 2, "{result:?}");
                 self.fates.insert((c, number), Fate::Acknowledged);
+                check_durable(world, &writing.write);
                 return self.raise(c, at, number);
             }
             Some(Some(response::Result::Error(refused))) => {
@@ -267,6 +269,15 @@ impl Clients {
             }
         }
     }
+}
+
+/// An acknowledged write is on the disks of a majority of the voters: one of one, two of three; of five machines, three may
+/// vote as yet.
+fn check_durable(world: &World, write: &Write) {
+    let has = |machine: &&Machine| machine.witness.has_write(&write.request_id);
+    let durable = world.machines.iter().filter(has).count();
+    let needed = if world.machines.len() < 3 { 1 } else { 2 };
+    assert!(durable >= needed, "acknowledged, and on {durable} disks");
 }
 
 fn register(c: usize) -> String {

@@ -21,11 +21,13 @@ mod world;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs all seeds, or the one that SEED names, and says which failed.
+/// Runs all seeds, or the one that SEED names, or as many as SEEDS says, and tells which failed.
 fn for_seeds(seeds: Range<u64>, mut run: impl FnMut(u64)) {
-    let seeds = match std::env::var("SEED").map(|seed| seed.parse()) {
-        Ok(Ok(seed)) => seed..seed + 1,
-        _ => seeds,
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let seeds = match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(count)) => 0..count,
+        (None, None) => seeds,
     };
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {

@@ -1,10 +1,11 @@
 //! How a node comes back that has lost its disk: under its name, and as another.
 
+use std::time::Duration;
+
 use super::clients::Clients;
 use super::machine::{Config, Machine};
 use super::storms::{Storm, calm, rounds, settle_accounts};
 use super::world::World;
-use std::time::Duration;
 
 #[test]
 fn a_node_without_its_disk_is_let_in_again_and_nothing_is_lost() {
@@ -13,6 +14,7 @@ fn a_node_without_its_disk_is_let_in_again_and_nothing_is_lost() {
         let mut clients = Clients::new(4);
         for _ in 0..3 {
             rounds(&mut world, &mut clients, Storm { crashes: 0.0, partitions: 0.02 }, 40);
+            clients.take_answers(&mut world);
             let i = world.rng.usize(..world.machines.len());
             world.crash(i);
             let World { machines, rng, .. } = &mut world;

@@ -64,12 +64,17 @@ impl Witness {
         change.steps.first().map(|step| step.raft_id)
     }
 
+    /// Hard state and last entry, in words.
+    pub fn summary(&self) -> (HardState, u64) {
+        (self.hard_state, self.entries.len() as u64)
+    }
+
     pub fn is_member(&self) -> bool {
         !self.standing.cluster_id.is_empty()
     }
 
-    pub fn has_promised(&self) -> bool {
-        self.standing.promise.is_some()
+    pub fn promised_to(&self) -> Option<u64> {
+        self.standing.promise.as_ref().map(|promise| promise.raft_id)
     }
 
     /// Whether the write of that request is in the durable log.

@@ -133,7 +133,7 @@ impl World {
     // ---- What a test does to it. ----
 
     pub fn start(&mut self, i: usize) {
-        self.tell(|world| format!("{} starts", world.machines[i].name));
+        self.tell(|world| Some(format!("{} starts", world.machines[i].name)));
         self.machines[i].start(self.now, &mut self.rng);
         self.schedule(i, Duration::ZERO, Event::Turn);
         self.schedule(i, Duration::ZERO, Event::Connect);
@@ -151,7 +151,7 @@ impl World {
 
     pub fn crash(&mut self, i: usize) {
         let tear = [Tear::Lost, Tear::Torn, Tear::Whole][self.rng.usize(..3)];
-        self.tell(|world| format!("{} crashes", world.machines[i].name));
+        self.tell(|world| Some(format!("{} crashes", world.machines[i].name)));
         for (connection, id) in self.machines[i].crash(tear, &mut self.rng) {
             self.answers.push(Answer { at: self.now, connection, id, response: None });
         }
@@ -268,12 +268,6 @@ impl World {
         self.running().into_iter().filter(leads).max_by_key(term)
     }
 
-    /// The ids of all clusters that a running node belongs to.
-    pub fn clusters(&self) -> BTreeSet<Vec<u8>> {
-        let ids = self.running().into_iter().map(|i| self.node(i).identity().cluster_id.to_vec());
-        ids.filter(|id| !id.is_empty()).collect()
-    }
-
     /// Whether all machines run and take requests, and have the same log and have applied all of it.
     pub fn is_settled(&self) -> bool {
         let all = self.running();
@@ -301,10 +295,14 @@ impl World {
         self.events.values().filter(is_scan).count()
     }
 
-    pub fn tell(&mut self, what: impl FnOnce(&World) -> String) {
-        if self.transcript.is_some() {
-            let line = what(self);
-            self.transcript.as_mut().expect("checked above").push(line);
+    /// Notes what happens, if there is a transcript and it is of interest.
+    pub fn tell(&mut self, what: impl FnOnce(&World) -> Option<String>) {
+        if self.transcript.is_some()
+            && let Some(what) = what(self)
+        {
+            let ms = self.now.as_micros() as f64 / 1000.0;
+            let lines = self.transcript.as_mut().expect("checked above");
+            lines.push(format!("{ms:9.2}  {what}"));
         }
     }
 
@@ -350,6 +348,7 @@ impl World {
             Event::Frame(from, frame) => self.post(i, Input::PeerFrame(from, frame)),
             Event::WriteEnds => {
                 let written = self.machines[i].end_write();
+                self.tell(|world| super::golden::disk(world, i));
                 self.post(i, written);
             }
             Event::CommitEnds(commit) => {
@@ -439,7 +438,7 @@ impl World {
             self.forwards += 1;
         }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
-        self.tell(|world| super::golden::frame_line(world, from, to, &frame, lost));
+        self.tell(|world| super::golden::frame(world, from, to, &frame, lost));
         if !lost && self.machines[to].process.is_some() {
             let range = self.weather.frame_us.clone();
             self.schedule_within(to, range, Event::Frame(greeted_as, frame));
@@ -482,6 +481,7 @@ impl World {
 
     fn reply(&mut self, i: usize, connection: ConnectionId, response: Response) {
         let id = response.id;
+        self.tell(|world| super::golden::answer(world, i, &response));
         let expected = self.process(i).unanswered.remove(&(connection, id));
         assert!(expected.is_some(), "{} answers request {id} twice", self.machines[i].name);
         self.answers.push(Answer { at: self.now, connection, id, response: Some(response) });
