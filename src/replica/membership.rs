@@ -121,7 +121,7 @@ pub fn join(
 }
 
 /// The change that is due, if any: to leave a joint configuration that nobody left, or to promote learners that have
-/// caught up to within [`PROMOTION_LAG_MAX`] entries of `commit`. `progress` is of those that can be reached.
+/// answered and caught up to within [`PROMOTION_LAG_MAX`] entries of `commit`. `progress` is of those that can be reached.
 pub fn due(membership: &Membership, progress: &[Progress], commit: u64) -> Option<ConfChange> {
     let conf_state = membership.conf_state.as_ref()?;
     if is_joint(conf_state) {
@@ -129,7 +129,7 @@ pub fn due(membership: &Membership, progress: &[Progress], commit: u64) -> Optio
     }
     let mut ready: Vec<u64> = progress
         .iter()
-        .filter(|node| node.matched + PROMOTION_LAG_MAX >= commit)
+        .filter(|node| node.matched > 0 && node.matched + PROMOTION_LAG_MAX >= commit)
         .map(|node| node.raft_id)
         .filter(|raft_id| conf_state.learners.contains(raft_id))
         .collect();
@@ -191,6 +191,13 @@ mod tests {
         let all: Vec<_> = (2..=7).map(|raft_id| (raft_id, COMMIT)).collect();
         assert_eq!(promoted(&[1], &[2, 3, 4, 5, 6, 7], &all), [2, 3, 4, 5]);
         assert_eq!(promoted(&[1, 2, 3, 4, 5], &[6, 7], &all), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_learner_that_never_answered_is_not_promoted_however_short_the_log() {
+        let known = membership(&[1], &[2, 3]);
+        let progress = [(2, 0), (3, 5)].map(|(raft_id, matched)| Progress { raft_id, matched });
+        assert_eq!(due(&known, &progress, 5), None);
     }
 
     #[test]
