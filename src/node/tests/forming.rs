@@ -53,7 +53,7 @@ fn form(seed: u64) -> usize {
 #[test]
 fn one_cluster_comes_about_whatever_happens_meanwhile() {
     let mut acknowledged = 0;
-    super::for_seeds(0..150 | seed | { acknowledged += form(seed) });
+    super::for_seeds(0..150, |seed| acknowledged += form(seed));
     assert!(acknowledged > 500, "the clusters take writes: {acknowledged}");
 }
 
