@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::storms::{Storm, calm, settle_accounts};
-use super::world::{Weather, World};
+use super::weather::Weather;
+use super::world::World;
 
 /// Every cluster that any disk ever belonged to.
 fn founded(world: &World) -> BTreeSet<Vec<u8>> {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use raft::eraftpb::MessageType;
 
+use super::weather::Weather;
 use super::witness::kind;
-use super::world::{Weather, World};
+use super::world::World;
 use crate::wire::client::{Get, Response, request, response};
 use crate::wire::peer::{PeerFrame, RaftMessage, formation, peer_frame};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::Input;
-use super::world::{Weather, World};
+use super::weather::Weather;
+use super::world::World;
 use crate::limits::{REQUESTS_MAX, SCANS_MAX, SEGMENT_LEN, UNCOMMITTED_LEN_MAX, VALUE_LEN_MAX};
 use crate::wire::client::{
     Code, Delete, Get, Op, Put, Range, Response, Txn, Write, op, request, response,

@@ -1,10 +1,11 @@
 //! Whole nodes in a simulated world: every test is a run, or many, that a seed determines.
 //!
-//! - [`world`]: time, network, disks and threads; [`machine`]: what runs in it; [`witness`]: what a disk holds, and that
-//!   nothing is said before it does; [`clients`]: requests, and what became of them.
-//! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how a
-//!   node stops. [`forwarding`]: writes by way of another node. [`limits`]: bounds.
-//!   [`returning`]: how it comes back without its disk. [`golden`]: transcripts.
+//! - [`world`]: time, network, disks and threads, in a [`weather`]; [`view`]: what is seen of it. [`machine`]: what runs
+//!   in it. [`witness`]: what a disk holds, and that nothing is said before it does. [`clients`]: requests, and what
+//!   became of them.
+//! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
+//!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
+//!   [`limits`]: bounds. [`golden`]: transcripts.
 
 mod clients;
 mod forming;
@@ -15,6 +16,8 @@ mod limits;
 mod machine;
 mod returning;
 mod storms;
+mod view;
+mod weather;
 mod witness;
 mod world;
 

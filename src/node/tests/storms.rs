@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::clients::Clients;
-use super::world::{Weather, World};
+use super::weather::Weather;
+use super::world::World;
 use crate::store::map::Map;
 
 /// What a storm does, and how often.

@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConnectionId, Effects, Input, Node, Token};
+use super::super::{ConnectionId, Effects, Input, Token};
 use super::machine::{Config, Machine, Process, Tear};
+use super::weather::Weather;
 use crate::log::{Prepare, prepare};
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
@@ -18,45 +19,6 @@ use crate::wire::client::{
     Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
 };
 use crate::wire::peer::{PeerFrame, peer_frame};
-
-/// How long things take and how often they fail.
-#[derive(Debug, Clone)]
-pub(super) struct Weather {
-    pub frame_us: Range<u64>,
-    /// Of a frame.
-    pub loss: f64,
-    pub write_us: Range<u64>,
-    /// A write that is held up: how often, and for how long.
-    pub stall: f64,
-    pub stall_us: Range<u64>,
-    /// Commits, range reads and segments.
-    pub thread_us: Range<u64>,
-}
-
-impl Weather {
-    pub fn fair() -> Weather {
-        Weather {
-            frame_us: 200..400,
-            loss: 0.0,
-            write_us: 150..400,
-            stall: 0.0,
-            stall_us: 1..2,
-            thread_us: 1_000..10_000,
-        }
-    }
-
-    /// Frames overtake each other; disks are slow now and then.
-    pub fn foul(rng: &mut fastrand::Rng) -> Weather {
-        Weather {
-            frame_us: 100..[1_000, 10_000, 60_000][rng.usize(..3)],
-            loss: [0.0, 0.01, 0.05][rng.usize(..3)],
-            write_us: 150..[500, 5_000, 40_000][rng.usize(..3)],
-            stall: [0.0, 0.01, 0.1][rng.usize(..3)],
-            stall_us: 50_000..600_000,
-            thread_us: 1_000..300_000,
-        }
-    }
-}
 
 /// What happens to a machine.
 enum Event {
@@ -244,49 +206,6 @@ impl World {
             assert!(self.now < deadline, "not within a minute: {what}\n{}", self.describe());
             self.step();
         }
-    }
-
-    // ---- What a test sees. ----
-
-    pub fn running(&self) -> Vec<usize> {
-        (0..self.machines.len()).filter(|&i| self.machines[i].process.is_some()).collect()
-    }
-
-    pub fn node(&self, i: usize) -> &Node<MemMap> {
-        &self.machines[i].process.as_ref().expect("a machine that runs").node
-    }
-
-    /// How many requests a machine that runs has yet to answer.
-    pub fn unanswered(&self, i: usize) -> usize {
-        self.machines[i].process.as_ref().expect("a machine that runs").unanswered.len()
-    }
-
-    /// The one that leads and is followed: of several that think so, the one with the highest term.
-    pub fn leader(&self) -> Option<usize> {
-        let leads = |&i: &usize| self.node(i).status().node.is_some_and(|node| node.role == 3);
-        let term = |&i: &usize| self.node(i).status().node.map(|node| node.term);
-        self.running().into_iter().filter(leads).max_by_key(term)
-    }
-
-    /// Whether all machines run and take requests, and have the same log and have applied all of it.
-    pub fn is_settled(&self) -> bool {
-        let all = self.running();
-        let status = |i: usize| self.node(i).status().node.expect("a status has its node");
-        all.len() == self.machines.len()
-            && self.leader().is_some()
-            && all.iter().all(|&i| self.node(i).unavailable().is_none())
-            && all.iter().all(|&i| status(i).applied == status(0).last_index)
-            && all.iter().all(|&i| status(i).last_index == status(0).last_index)
-    }
-
-    pub fn describe(&self) -> String {
-        let node = |i: usize| format!("{:?}\n", self.node(i).status());
-        self.running().into_iter().map(node).collect()
-    }
-
-    /// The machine with that identity, unless it lost it.
-    pub fn index_of(&self, raft_id: u64) -> Option<usize> {
-        self.machines.iter().position(|machine| machine.raft_id == raft_id)
     }
 
     /// Range reads that are with the threads.
