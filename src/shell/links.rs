@@ -22,7 +22,7 @@ use crate::wire::client::{
     ClientFrame, Hello, Identity, Role, ServerFrame, client_frame, server_frame,
 };
 use crate::wire::frame::Decoder;
-use crate::wire::peer::PeerFrame;
+use crate::wire::peer::{PeerFrame, peer_frame};
 
 /// A connection that does not come about in that time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,13 +42,16 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Sends a frame. False if there is no link. One that takes too little is ended, with all that waits for it.
+    /// Sends a frame. False if it was not sent: there is no link, or the peer does not take what is sent. Raft sends anew
+    /// what it lost; a link on which something else cannot be sent is ended.
     pub fn send(&self, raft_id: u64, frame: &PeerFrame) -> bool {
         let up = self.up.borrow();
         let Some(outbox) = up.get(&raft_id) else { return false };
-        match outbox.unsent_len() > PEER_UNSENT_MAX {
-            true => outbox.kill(),
-            false => outbox.send(frame),
+        let is_full = outbox.unsent_len() > PEER_UNSENT_MAX;
+        match &frame.frame {
+            Some(peer_frame::Frame::Raft(_)) if is_full => return false,
+            _ if is_full => outbox.kill(),
+            _ => outbox.send(frame),
         }
         true
     }
