@@ -250,7 +250,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// The first start of a cluster changes addresses and readiness: those who wait are told for whom.
+    /// Tells, now and then, what the node waits for before it can serve.
     fn tell_waiting(&self) {
         if let Some(waiting_for) = self.forming() {
             ::log::info!("waiting: {waiting_for}");

@@ -10,10 +10,11 @@ use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump, linger};
 use super::reactor::Reactor;
+use super::socket;
 use crate::error::refusal;
 use crate::limits::{
     CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT,
-    REQUESTS_PER_CLIENT_MAX,
+    PEER_INBOUND_MAX, REQUESTS_PER_CLIENT_MAX,
 };
 use crate::node::{ConnectionId, Input, without_room};
 use crate::wire::client::{
@@ -95,11 +96,10 @@ fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
         greeted: Cell::new(false),
         in_flight: Cell::new(0),
     });
-    if reactor.clients.borrow().len() >= CLIENTS_MAX {
-        client.refuse(refusal(
-            Code::Overloaded,
-            format!("this node has {CLIENTS_MAX} connections: retry later"),
-        ));
+    socket::keep_alive(&stream);
+    // Peers have places of their own: who is who is known by the hello.
+    if reactor.clients.borrow().len() >= CLIENTS_MAX + PEER_INBOUND_MAX {
+        client.refuse(too_many());
     }
     reactor.clients.borrow_mut().insert(connection, client.clone());
     let reactor = reactor.clone();
@@ -194,7 +194,14 @@ fn take_frames(
     Ok(())
 }
 
+fn too_many() -> Refusal {
+    refusal(Code::Overloaded, format!("this node has {CLIENTS_MAX} connections: retry later"))
+}
+
 fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Refusal> {
+    if hello.role() != Role::Peer && reactor.clients.borrow().len() > CLIENTS_MAX {
+        return Err(too_many());
+    }
     let welcome = reactor.node_mut().greet(&hello)?;
     client.greeted.set(true);
     client.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) });

@@ -15,6 +15,7 @@ use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump};
 use super::reactor::Reactor;
+use super::socket;
 use crate::limits::{HELLO_TIMEOUT, PEER_UNSENT_MAX};
 use crate::node::Input;
 use crate::wire::PROTOCOL_VERSION;
@@ -28,6 +29,8 @@ use crate::wire::peer::{PeerFrame, peer_frame};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two attempts, at first and at most.
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
+/// The least time after which a link that takes nothing is given up.
+const GIVE_UP_MIN: Duration = Duration::from_secs(1);
 /// How often to look for members that no link was begun for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -165,6 +168,9 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
 
 /// Greets, and then sends what there is to send until the connection ends.
 async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Result<(), String> {
+    // A path that loses all ends no connection by itself, and TCP would try it ever more rarely: a heartbeat that is not
+    // taken within an election timeout shows it.
+    socket::give_up_after(&stream, reactor.settings.election_timeout().max(GIVE_UP_MIN));
     let outbox = Rc::new(Outbox::default());
     let mut pump = Pump::new(stream, outbox.clone());
     let mut decoder = Decoder::default();
@@ -187,16 +193,14 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
     *pause = BACK_OFF.start;
     let raft_id = peer.raft_id;
     if let Some(before) = reactor.links.up.borrow_mut().insert(raft_id, outbox.clone()) {
-        before.close();
+        // What waits there may be lost.
+        before.kill();
+        reactor.post(Input::PeerDown(raft_id));
     }
     reactor.post(Input::PeerUp(peer));
     let mut refused = None;
-    while pump.next(true, |bytes| decoder.feed(bytes)).await != Event::Closed {
-        if let Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) =
-            decoder.next_frame()
-        {
-            refused = Some(error.message);
-        }
+    while refused.is_none() && pump.next(true, |bytes| decoder.feed(bytes)).await != Event::Closed {
+        refused = last_word(&mut decoder);
     }
     let is_current =
         reactor.links.up.borrow().get(&raft_id).is_some_and(|up| Rc::ptr_eq(up, &outbox));
@@ -205,6 +209,20 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
         reactor.post(Input::PeerDown(raft_id));
     }
     refused.map_or(Ok(()), Err)
+}
+
+/// After the welcome, only an error frame comes: the other end closes after it. What is no frame is an error too.
+fn last_word(decoder: &mut Decoder) -> Option<String> {
+    loop {
+        match decoder.next_frame() {
+            Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) => {
+                return Some(error.message);
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error.to_string()),
+        }
+    }
 }
 
 async fn welcome(pump: &mut Pump, decoder: &mut Decoder) -> Result<Identity, String> {

@@ -123,7 +123,8 @@ impl Pump {
         take: &mut impl FnMut(&[u8]),
     ) -> Poll<Event> {
         self.outbox.waker.set(Some(cx.waker().clone()));
-        if self.flush(cx).is_err() || self.outbox.dead.get() {
+        let Ok(has_sent) = self.flush(cx) else { return Poll::Ready(Event::Closed) };
+        if self.outbox.dead.get() {
             return Poll::Ready(Event::Closed);
         }
         if self.outbox.closing.get() && self.outbox.unsent_len() == 0 {
@@ -143,18 +144,22 @@ impl Pump {
                 Poll::Pending => {}
             }
         }
-        match self.outbox.woken.replace(false) {
+        // Whoever does not read waits for room: it may be there now, for an answer came or went.
+        match self.outbox.woken.replace(false) || has_sent {
             true if !read => Poll::Ready(Event::Woken),
             _ => Poll::Pending,
         }
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+    /// Sends what the socket takes. Tells whether it took anything.
+    fn flush(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
         let mut unsent = self.outbox.unsent.borrow_mut();
+        let mut has_sent = false;
         while !unsent.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &unsent) {
                 Poll::Ready(Ok(len)) => {
                     unsent.advance(len);
+                    has_sent = true;
                     self.outbox.stalled_since.set(None);
                 }
                 Poll::Ready(Err(e)) => return Err(e),
@@ -162,7 +167,7 @@ impl Pump {
                     if self.outbox.stalled_since.get().is_none() {
                         self.outbox.stalled_since.set(Some(Instant::now()));
                     }
-                    return Ok(());
+                    return Ok(has_sent);
                 }
             }
         }
@@ -171,7 +176,7 @@ impl Pump {
             true => *unsent = BytesMut::new(),
             false => unsent.clear(),
         }
-        Ok(())
+        Ok(has_sent)
     }
 }
 

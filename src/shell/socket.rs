@@ -10,6 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::{Error, Result};
@@ -112,4 +113,27 @@ pub(super) fn try_io_uring() -> io::Result<()> {
     // SAFETY: `params` asks for nothing beyond the ring, and nothing of it is used.
     unsafe { rustix::io_uring::io_uring_setup(1, &mut params) }?;
     Ok(())
+}
+
+/// Ends a connection on which what is sent is not acknowledged for so long. Best effort.
+pub(super) fn give_up_after(stream: &impl AsRawFd, timeout: Duration) {
+    // SAFETY: `stream` keeps the descriptor open for the length of this call.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    if let Err(e) = sockopt::set_tcp_user_timeout(descriptor, timeout_ms) {
+        ::log::debug!("no TCP_USER_TIMEOUT: {e}");
+    }
+}
+
+/// Ends a connection whose other end is gone without a word, though nothing is sent on it. Best effort.
+pub(super) fn keep_alive(stream: &impl AsRawFd) {
+    // SAFETY: `stream` keeps the descriptor open for the length of this call.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let set = sockopt::set_socket_keepalive(descriptor, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(descriptor, Duration::from_secs(30)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(descriptor, Duration::from_secs(10)))
+        .and_then(|()| sockopt::set_tcp_keepcnt(descriptor, 3));
+    if let Err(e) = set {
+        ::log::debug!("no keep-alive: {e}");
+    }
 }

@@ -56,6 +56,22 @@ fn a_client_that_never_reads_is_bounded_and_then_disconnected() {
 }
 
 #[test]
+fn a_client_that_takes_its_answers_late_is_read_again() {
+    let node = Node::start_single("late");
+    node.client(TIMEOUT).put("large", vec![b'v'; VALUE_LEN_MAX]).unwrap();
+    let mut late = Wire::greeted(&node.address);
+    // More than the node sends ahead: it stops reading. What comes then waits in the socket.
+    const MANY: u64 = 20;
+    (0..MANY).for_each(|id| late.request(id, get("large")));
+    // The node has answered them when it has answered another client after them.
+    assert_serves(&node);
+    (MANY..MANY + 3).for_each(|id| late.request(id, get("absent")));
+    let mut answered: Vec<u64> = (0..MANY + 3).map(|_| late.response().id).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (0..MANY + 3).collect::<Vec<_>>());
+}
+
+#[test]
 fn thousands_of_idle_connections() {
     const CONNECTIONS: usize = 5000;
     let limit = getrlimit(Resource::Nofile);
