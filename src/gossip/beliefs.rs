@@ -49,15 +49,15 @@ impl Gossip {
             Some(member) if Life::of(&node).newer_than(member.life()) => {
                 self.renew(now, node, address, source.is_some(), out);
             }
-            Some(member) => {
-                // Nothing new, but maybe a better view of where it is than the one we were told.
-                let moved = source.is_some() && member.life() == Life::of(&node);
-                if moved && member.gossip_address != address {
+            Some(member) if source.is_some() && member.life() == Life::of(&node) => {
+                // Nothing new; but what we were told may be wrong, or its address another one seen from here.
+                if member.node != node {
+                    member.node = node;
                     member.gossip_address = address;
-                    member.node.gossip_address = node.gossip_address;
-                    out.events.push(Event::Updated(node.raft_id));
+                    out.events.push(Event::Updated(member.node.raft_id));
                 }
             }
+            Some(_) => {}
         }
     }
 

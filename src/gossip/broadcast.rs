@@ -2,14 +2,18 @@
 //!
 //! A piece of news leaves on every packet until it was sent `retransmit_mult` x ceil(log10(n + 1)) times, n being the
 //! size of the mesh (memberlist's limit). The least told goes first, among those the newest. A newer piece about a
-//! node replaces the older one, so the queue is never longer than the table of members.
+//! node replaces the older one.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use prost::Message;
 
+use crate::limits::GOSSIP_MEMBERS_MAX;
 use crate::wire::gossip::Update;
+
+/// Past that, what was told most often makes room. All members at once, and this node itself.
+const PIECES_MAX: usize = GOSSIP_MEMBERS_MAX + 1;
 
 #[derive(Debug)]
 struct Piece {
@@ -30,6 +34,11 @@ impl Broadcasts {
     /// Tell this of the node `raft_id`.
     pub fn push(&mut self, raft_id: u64, update: Update) {
         self.order += 1;
+        if self.pieces.len() >= PIECES_MAX
+            && let Some((&most_told, _)) = self.pieces.iter().max_by_key(|(_, piece)| piece.sent)
+        {
+            self.pieces.remove(&most_told);
+        }
         self.pieces.insert(raft_id, Piece { update, sent: 0, order: self.order });
     }
 
@@ -37,6 +46,7 @@ impl Broadcasts {
         self.pieces.is_empty()
     }
 
+    /// Nobody is there to be told.
     pub fn clear(&mut self) {
         self.pieces.clear();
     }

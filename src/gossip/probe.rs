@@ -14,7 +14,7 @@ use fastrand::Rng;
 use super::Gossip;
 use super::members::State;
 use super::output::Output;
-use crate::limits::GOSSIP_PINGS_MAX;
+use crate::limits::{GOSSIP_MEMBERS_MAX, GOSSIP_PINGS_MAX};
 use crate::wire::gossip::{Ack, Nack, Ping as PingBody, PingRequest, packet::Body};
 
 /// An ack that comes later still is not even a measurement.
@@ -77,14 +77,18 @@ impl Prober {
         }
     }
 
-    /// A new member has its turn at a random place of this round.
+    /// A new member has its turn at a random place of this round; if the round is full, in the next.
     pub fn add(&mut self, raft_id: u64, rng: &mut Rng) {
-        self.round.insert(rng.usize(..=self.round.len()), raft_id);
+        if self.round.len() < GOSSIP_MEMBERS_MAX && !self.round.contains(&raft_id) {
+            self.round.insert(rng.usize(..=self.round.len()), raft_id);
+        }
     }
 
     /// This one before all others.
     pub fn urge(&mut self, raft_id: u64) {
-        self.urgent.insert(raft_id);
+        if self.urgent.len() < GOSSIP_MEMBERS_MAX {
+            self.urgent.insert(raft_id);
+        }
     }
 
     /// What is out says nothing: answers may have come while nobody looked, and the time they took is not theirs.

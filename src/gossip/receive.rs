@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::coordinate::Coordinate;
+use super::members::Life;
 use super::output::{Event, Output};
 use super::packet;
 use super::probe::{Ping, Purpose};
@@ -37,13 +38,18 @@ impl Gossip {
 
     fn on_packet(&mut self, now: Duration, from: SocketAddr, packet: Packet, out: &mut Output) {
         let was_live = self.members.is_live(packet.from);
-        let has_sender = packet.sender.is_some();
+        let mut correction = Vec::new();
         if let Some(sender) = packet.sender {
+            let life = Life::of(&sender);
             self.on_alive(now, sender, Some(from), out);
-        }
-        if let Some(member) = self.members.get_mut(packet.from).filter(|_| has_sender) {
-            let coordinate = packet.coordinate.as_ref().and_then(Coordinate::from_wire);
-            member.coordinate = coordinate.or(member.coordinate.take());
+            if let Some(member) = self.members.get_mut(packet.from) {
+                let coordinate = packet.coordinate.as_ref().and_then(Coordinate::from_wire);
+                member.coordinate = coordinate.or(member.coordinate.take());
+                // Somebody spoke in its name. It hears what it has to go above.
+                if member.life() != life {
+                    correction.push(Update { news: Some(News::Alive(member.node.clone())) });
+                }
+            }
         }
         for update in packet.updates {
             self.on_update(now, update, out);
@@ -51,7 +57,8 @@ impl Gossip {
         match packet.body {
             Some(Body::Ping(ping)) if ping.to == 0 || ping.to == self.me.raft_id => {
                 let ack = Body::Ack(Ack { number: ping.number });
-                self.send(from, Some(packet.from), Some(ack), out);
+                correction.extend(self.what_is_believed_of(packet.from));
+                self.send_with(from, correction, Some(ack), out);
             }
             Some(Body::Ping(_)) => self.counters.misaddressed += 1,
             Some(Body::Ack(ack)) => self.on_ack(now, packet.from, ack.number, was_live, out),

@@ -155,7 +155,7 @@ impl Gossip {
     }
 
     /// Who is not alive for us hears that first, in every packet: so it can refute (Lifeguard's buddy system).
-    fn what_is_believed_of(&self, raft_id: u64) -> Vec<Update> {
+    pub(super) fn what_is_believed_of(&self, raft_id: u64) -> Vec<Update> {
         let member = self.members.get(raft_id).filter(|member| member.state != State::Alive);
         member.map(|member| as_update(verdict(member, self.me.raft_id))).into_iter().collect()
     }
