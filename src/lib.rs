@@ -1,4 +1,38 @@
 //! Phalanx: a strongly consistent, replicated key-value store.
+//!
+//! To use a cluster from Rust, see [`client`]. What follows is for those who work on the server.
+//!
+//! ```text
+//!      client's frame        peer's frame
+//!            |                    |
+//!            v                    v
+//!   shell:  bytes in  --------> wire: frames, types, checks at the door
+//!     ^                           |
+//!     |                           v
+//!     |     Effects <--- node: requests, deadlines, the order between the rooms below
+//!     |                    |           |            |
+//!     |                    v           v            v
+//!     |                 replica       log         store
+//!     |                (consensus)  (durable)  (state machine)
+//!     |                                             |
+//!     +---- frames, one write to the log,           v
+//!           commits and range reads on threads     LMDB
+//! ```
+//!
+//! In the order in which a write meets them:
+//!
+//! - [`config`]: flags and environment to settings that are valid.
+//! - [`shell`]: sockets, disk, threads and clock: the only room that knows the reactor.
+//! - [`wire`]: bytes to frames to typed messages, and back.
+//! - [`node`]: the rooms below joined, and the requests that pass through them.
+//! - [`replica`] agrees on the order of writes: consensus.
+//! - [`log`]: the write-ahead log.
+//! - [`store`]: the state machine, and LMDB under it.
+//! - [`http`], [`metrics`]: what a node tells of itself.
+//! - [`limits`], [`error`]: every bound, and the one error type.
+//! - [`client`], [`cli`]: the other end: the client library, and the command line over it.
+//!
+//! ARCHITECTURE.md has the way of a write file by file, the invariants, and what was chosen against what.
 
 pub mod cli;
 pub mod client;

@@ -53,8 +53,8 @@ pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 /// Nodes of one cluster, as far as a node keeps connections to them.
 pub const PEERS_MAX: usize = 64;
-/// Connections that other nodes hold to this one.
-pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;
+/// Identities that a node remembers having been greeted by.
+pub const GREETED_MAX: usize = 16 * PEERS_MAX;
 
 // ---- HTTP on the debug address. ----
 
@@ -143,8 +143,6 @@ pub const BUFFER_LEN_MAX: usize = 64 * MIB;
 pub const LAYERS_MAX: usize = 8;
 /// Range reads waiting for or running on the store threads.
 pub const SCANS_MAX: usize = 1024;
-/// Threads that run range reads.
-pub const SCAN_THREADS: usize = 1;
 /// Address space reserved for LMDB's map, once. The file grows only as it is used.
 pub const MAP_LEN: usize = 64 * 1024 * MIB;
 /// Read transactions of LMDB at once: one for each range read, and a few beside them.

@@ -1,3 +1,5 @@
+//! What is read from flags and environment, what is refused, and what is said then.
+
 use super::*;
 use crate::error::Error;
 use crate::limits::{MEMBERS_MAX, NAME_LEN_MAX};

@@ -1,3 +1,5 @@
+//! Requests, whole and in pieces, good and bad, and what they are answered.
+
 use super::*;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX};
 use crate::metrics::{Counters, LatencySummary};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reads::PROBE;
 use super::requests::{Origin, Place, Request, Work};
 use super::{ConnectionId, Node, Stage, Token, peers};
 use crate::error::{Result, refusal};
@@ -180,10 +181,18 @@ impl<M: Map> Node<M> {
             now >= request.deadline
                 || leaderless && now >= request.arrived + patience && needs_leader(&request.work)
         });
+        if due.is_empty() {
+            return;
+        }
         for token in due {
             let refused = self.why_expired(token, leaderless);
             self.answer_refused(token, refused);
         }
+        if let Stage::Member(replica) = &mut self.stage {
+            let requests = &self.requests;
+            replica.retain_reads(|token| token == PROBE || requests.get(token).is_some());
+        }
+        self.to_dispatch.retain(|token| self.requests.get(*token).is_some());
     }
 
     fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {

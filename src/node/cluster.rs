@@ -72,9 +72,7 @@ impl<M: Map> Node<M> {
                 // An answer that took two intervals of heartbeats is lost.
                 replica.retry_reads(self.now.monotonic.saturating_sub(2 * interval));
                 self.change_membership();
-                if self.no_space.is_some() || self.stopping {
-                    self.hand_over();
-                }
+                self.leave_office();
             }
         }
         if self.ticks.is_multiple_of(FINE_TICKS as u64 * TELL_WAITING_EVERY_TICKS) {
@@ -193,6 +191,18 @@ impl<M: Map> Node<M> {
         }
     }
 
+    /// A leader that stops, or cannot write, lets another lead. For want of space now and then only: the others may have none
+    /// either.
+    fn leave_office(&mut self) {
+        let now = self.now.monotonic;
+        if self.stopping {
+            self.hand_over();
+        } else if self.no_space.is_some() && now >= self.hand_over_after {
+            self.hand_over_after = now + HAND_OVER_EVERY * self.settings.replica.election_timeout();
+            self.hand_over();
+        }
+    }
+
     /// A node asks to be added: the leader does it, another member tells the leader.
     pub(super) fn on_join(&mut self, from: u64, request: JoinRequest) {
         let Stage::Member(replica) = &mut self.stage else { return };
@@ -200,7 +210,8 @@ impl<M: Map> Node<M> {
         let mut refused = String::new();
         match (self.store.membership(), replica.leader()) {
             (Some(membership), _) if replica.leads() => {
-                match membership::join(membership, member) {
+                let answers = |raft_id| self.links.contains_key(&raft_id);
+                match membership::join(membership, member, answers) {
                     Ok(Some(change)) if replica.may_change_membership() => {
                         ::log::info!(
                             "adding {} (raft id {}) as a learner",
@@ -244,7 +255,7 @@ impl<M: Map> Node<M> {
                 Some(membership) if membership.formed => None,
                 Some(membership) => Some(format!(
                     "the cluster has {} of the {} voters that a first cluster of {} needs; members: {}",
-                    membership.conf_state.as_ref().map_or(0, |conf_state| conf_state.voters.len()),
+                    membership.conf_state.as_ref().map_or(0, membership::voter_count),
                     membership::voters_to_form(membership.expect),
                     membership.expect,
                     membership
@@ -303,7 +314,10 @@ impl<M: Map> Node<M> {
                 let member = after.members.iter().find(|member| member.raft_id == *id);
                 member.map_or_else(|| id.to_string(), |member| member.name.clone())
             };
-            ids.iter().map(name).collect::<Vec<_>>().join(", ")
+            match ids.is_empty() {
+                true => "none".to_owned(),
+                false => ids.iter().map(name).collect::<Vec<_>>().join(", "),
+            }
         };
         ::log::info!(
             "voters: {}; learners: {}",
@@ -325,6 +339,8 @@ impl<M: Map> Node<M> {
     }
 }
 
+/// Between two attempts of a leader without disk space to let another lead, in election timeouts.
+const HAND_OVER_EVERY: u32 = 10;
 /// How often a node that waits says for whom, in ticks of TICK_MS.
 const TELL_WAITING_EVERY_TICKS: u64 = 30;
 

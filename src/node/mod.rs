@@ -6,12 +6,12 @@
 //! A shell calls [`Node::step`] for everything that happens (a request, a peer's frame, a finished write, a tick) and then,
 //! once for all that had gathered, [`Node::turn`], and carries out the [`Effects`]. A write passes through here like this:
 //!
-//! 1. [`requests`]: a client's frame becomes a request with a deadline ([`clients`]).
-//! 2. The leader proposes all writes of the turn at once; another node forwards them to the leader ([`writes`]).
+//! 1. `requests`: a client's frame becomes a request with a deadline (`clients`).
+//! 2. The leader proposes all writes of the turn at once; another node forwards them to the leader (`writes`).
 //! 3. The [replica](crate::replica) gives messages for the followers and a record for the disk: both leave with this turn.
-//! 4. The [`journal`] makes one batch of the records, and the shell writes it: [`Effects::write`].
+//! 4. The `journal` makes one batch of the records, and the shell writes it: [`Effects::write`].
 //! 5. When a majority has it, the entry is committed: the [store](crate::store) applies it, and the answer goes back to
-//!    where the request came from ([`writes`]).
+//!    where the request came from (`writes`).
 //!
 //! # Invariants
 //!
@@ -28,10 +28,13 @@ mod peers;
 mod reads;
 mod requests;
 mod status;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -85,6 +88,8 @@ pub struct RecoveredLog {
 
 /// What happens to a node.
 #[derive(Debug)]
+// Requests are most of what comes: they are moved twice, and not allocated.
+#[allow(clippy::large_enum_variant)]
 pub enum Input {
     /// TICK_MS / [`FINE_TICKS`](crate::replica::FINE_TICKS) have passed.
     Tick,
@@ -92,10 +97,12 @@ pub enum Input {
     Request(ConnectionId, Request),
     /// The connection to a peer is up: who answered there.
     PeerUp(Identity),
-    /// The connection to a peer is gone, or could not take a frame that was to be sent.
+    /// The connection to a peer is gone.
     PeerDown(u64),
+    /// A frame for that raft id was not sent: there is no connection to it.
+    Unsent(u64),
     /// A frame of a peer, with the identity of its connection.
-    PeerFrame(Identity, PeerFrame),
+    PeerFrame(Arc<Identity>, PeerFrame),
     /// The write of that sequence returned: it is durable.
     Written(u64),
     /// The segment of that ordinal is ready.
@@ -148,7 +155,7 @@ impl<M: Map> Default for Effects<M> {
 /// How the node stands towards clusters.
 enum Stage {
     /// Belongs to none.
-    Free(Formation),
+    Free(Box<Formation>),
     /// Decided to found or to join one, and waits until that is durable.
     Settling { waiting_for: String },
     /// Member of one.
@@ -178,7 +185,11 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
+    /// Why the cluster last refused to add this node.
+    told_refusal: String,
     no_space: Option<String>,
+    /// Not before this time is leadership handed over again for want of space.
+    hand_over_after: Duration,
     stopping: bool,
     ticks: u64,
     counters: Counters,
@@ -207,12 +218,13 @@ impl<M: Map> Node<M> {
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
             assert!(entries.is_empty(), "a node without a cluster has no entries");
-            Stage::Free(Formation::new(
+            let (expect, may_form) = (settings.expect, settings.may_form);
+            Stage::Free(Box::new(Formation::new(
                 identity.clone(),
-                settings.expect,
-                settings.may_form,
+                expect,
+                may_form,
                 standing.promise,
-            ))
+            )))
         } else {
             let replica = Replica::new(
                 settings.replica.clone(),
@@ -242,7 +254,9 @@ impl<M: Map> Node<M> {
             links: BTreeMap::new(),
             greeted: BTreeMap::new(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
+            told_refusal: String::new(),
             no_space: None,
+            hand_over_after: Duration::ZERO,
             stopping: false,
             ticks: 0,
             counters: Counters::default(),
@@ -259,7 +273,8 @@ impl<M: Map> Node<M> {
             Input::Request(connection, request) => self.on_request(connection, request)?,
             Input::PeerUp(identity) => self.on_peer_up(identity),
             Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
-            Input::PeerFrame(from, frame) => self.on_peer_frame(from, frame),
+            Input::Unsent(raft_id) => self.on_unsent(raft_id),
+            Input::PeerFrame(from, frame) => self.on_peer_frame(&from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),
             Input::Committed(committed) => {
@@ -289,8 +304,8 @@ impl<M: Map> Node<M> {
         self.start_scans()?;
         self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();
-        let force = self.stopping || self.reads.has_waiting_scans();
-        self.effects.commit = self.store.begin_commit(now.monotonic, force);
+        self.effects.commit =
+            self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
         Ok(std::mem::take(&mut self.effects))
     }
 
@@ -333,25 +348,23 @@ impl<M: Map> Node<M> {
         self.hand_over();
     }
 
-    /// Whether a node that was told to stop has finished: nothing is in flight, nothing is left to commit, and it does not
-    /// lead (or there is nobody to lead instead).
-    pub fn may_stop(&self) -> bool {
-        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
-        self.stopping
-            && !leads
-            && self.requests.len() == 0
-            && self.journal.is_idle()
-            && self.store.durable() == self.store.applied()
-    }
-
+    /// Hands leadership over, if this node has it and there is somebody to take it.
     fn hand_over(&mut self) {
         let Stage::Member(replica) = &mut self.stage else { return };
-        if replica.leads() && !replica.is_handing_over() {
-            let links = &self.links;
-            if replica.hand_over(|raft_id| links.contains_key(&raft_id)) {
-                ::log::info!("handing leadership over");
-            }
+        let links = &self.links;
+        if replica.leads()
+            && !replica.is_handing_over()
+            && replica.hand_over(|raft_id| links.contains_key(&raft_id))
+        {
+            ::log::info!("handing leadership over");
         }
+    }
+
+    /// Whether a node that was told to stop has finished: every request is answered, and it does not lead (or there is
+    /// nobody to lead instead). What was acknowledged is durable, here as always.
+    pub fn may_stop(&self) -> bool {
+        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
+        self.stopping && !leads && self.requests.len() == 0
     }
 
     /// The identity, as the node greets others with.

@@ -3,7 +3,7 @@
 use super::requests::{Origin, Place};
 use super::{Node, Stage, Token};
 use crate::error::refusal;
-use crate::limits::NAME_LEN_MAX;
+use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
@@ -28,6 +28,9 @@ pub(super) fn forward_frame(id: Token, timeout_ms: u32, write: Write) -> PeerFra
 pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
     PeerFrame { frame: Some(Frame::ForwardReply(ForwardReply { id, response: Some(response) })) }
 }
+
+/// The length of a cluster's id, in bytes.
+const CLUSTER_ID_LEN: usize = 16;
 
 impl<M: Map> Node<M> {
     /// Decides about a new connection by its first frame.
@@ -92,6 +95,11 @@ impl<M: Map> Node<M> {
             }
             return Err(refusal(Code::Invalid, message));
         }
+        if self.greeted.len() >= GREETED_MAX {
+            // Whoever is known to belong to the cluster is remembered, for it is its copies that do harm.
+            let members: Vec<u64> = self.members().iter().map(|member| member.raft_id).collect();
+            self.greeted.retain(|raft_id, _| members.contains(raft_id));
+        }
         let start = (from.starts, from.nonce);
         let known = self.greeted.entry(from.raft_id).or_insert(start);
         if start.0 < known.0 || start.0 == known.0 && start.1 != known.1 {
@@ -133,6 +141,12 @@ impl<M: Map> Node<M> {
         self.take_back(|to| to == raft_id);
     }
 
+    pub(super) fn on_unsent(&mut self, raft_id: u64) {
+        if let Stage::Member(replica) = &mut self.stage {
+            replica.unreachable(raft_id);
+        }
+    }
+
     /// Takes back the writes that were forwarded to a node that `to` holds of. They may have been applied; to give them to
     /// another leader is safe all the same, for that one knows their ids.
     pub(super) fn take_back(&mut self, to: impl Fn(u64) -> bool) {
@@ -146,7 +160,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    pub(super) fn on_peer_frame(&mut self, from: Identity, frame: PeerFrame) {
+    pub(super) fn on_peer_frame(&mut self, from: &Identity, frame: PeerFrame) {
         self.counters.messages_received += 1;
         match frame.frame {
             Some(Frame::Formation(message)) => self.on_formation(from, message),
@@ -161,7 +175,7 @@ impl<M: Map> Node<M> {
         }
     }
 
-    fn on_formation(&mut self, from: Identity, message: Formation) {
+    fn on_formation(&mut self, from: &Identity, message: Formation) {
         match (&mut self.stage, message.message) {
             (Stage::Member(_), Some(formation::Message::Join(join))) => {
                 self.on_join(from.raft_id, join)
@@ -169,17 +183,19 @@ impl<M: Map> Node<M> {
             (Stage::Member(_), Some(formation::Message::JoinReply(reply)))
                 if !reply.refused.is_empty() =>
             {
-                ::log::warn!("the cluster refuses this node: {}", reply.refused);
-            }
-            (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
-                if reply.refused.is_empty() =>
-            {
-                if reply.cluster_id.len() == 16 {
-                    self.adopt(reply.cluster_id.to_vec());
+                // The node keeps asking; the same answer is told once.
+                if self.told_refusal != reply.refused {
+                    ::log::warn!("the cluster refuses this node: {}", reply.refused);
+                    self.told_refusal = reply.refused;
                 }
             }
+            (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
+                if reply.refused.is_empty() && reply.cluster_id.len() == CLUSTER_ID_LEN =>
+            {
+                self.adopt(reply.cluster_id.to_vec());
+            }
             (Stage::Free(formation), message) => {
-                let step = formation.receive(&from, Formation { message });
+                let step = formation.receive(from, Formation { message });
                 self.take_step(step);
             }
             _ => {}

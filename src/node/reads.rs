@@ -14,7 +14,7 @@ use crate::store::map::Map;
 use crate::wire::client::{GetResult, Response, response};
 
 /// Joins a round for nobody: it makes known how old the state is.
-const PROBE: Token = 0;
+pub(super) const PROBE: Token = 0;
 
 /// Reads on their way.
 #[derive(Debug, Default)]

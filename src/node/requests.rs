@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - A request is in the table from its arrival to its answer; taking it out is what entitles to answer it.
-//! - At most [`REQUESTS_MAX`](crate::limits::REQUESTS_MAX) are in the table.
+//! - At most [`REQUESTS_MAX`] are in the table.
 //! - A write's answer is found by the (index, term) of its entry, never by the order of arrival.
 
 use std::collections::{BTreeMap, HashMap};

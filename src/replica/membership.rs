@@ -77,34 +77,47 @@ fn is_joint(conf_state: &ConfState) -> bool {
     !conf_state.voters_outgoing.is_empty()
 }
 
-fn voter_count(conf_state: &ConfState) -> usize {
-    // In a joint configuration the smaller of the two counts.
+/// How many voters the configuration has: in a joint one, the smaller of its two sets counts.
+pub fn voter_count(conf_state: &ConfState) -> usize {
     match conf_state.voters_outgoing.len() {
         0 => conf_state.voters.len(),
         outgoing => conf_state.voters.len().min(outgoing),
     }
 }
 
-/// What to do about a node that asks to be added: `Ok(None)` if it is a member already.
+/// What to do about a node that asks to be added: `Ok(None)` if it is a member already. `answers` tells of a member whether
+/// it still answers, under its own raft id.
+///
+/// A node that comes under a member's name with another raft id has lost its disk: the old identity is removed and the new
+/// one added, in one joint change. Unless the old one still answers: then two nodes share one name.
 ///
 /// An error is the reason of a refusal, for the log of the node that asked.
-pub fn join(membership: &Membership, node: &MemberInfo) -> Result<Option<ConfChange>, String> {
+pub fn join(
+    membership: &Membership,
+    node: &MemberInfo,
+    answers: impl Fn(u64) -> bool,
+) -> Result<Option<ConfChange>, String> {
     if membership.members.iter().any(|known| known.raft_id == node.raft_id) {
         return Ok(None);
     }
-    if let Some(known) = membership.members.iter().find(|known| known.name == node.name) {
-        return Err(format!(
-            "a node named {} is a member already, under raft id {}: two nodes share one NODE_ID, or this one lost \
-             its data directory; give it another NODE_ID",
-            known.name, known.raft_id
-        ));
+    let step = |kind: conf_change::Kind, raft_id| conf_change::Step { kind: kind.into(), raft_id };
+    let mut steps = vec![step(conf_change::Kind::AddLearner, node.raft_id)];
+    match membership.members.iter().find(|known| known.name == node.name) {
+        Some(known) if answers(known.raft_id) => {
+            return Err(format!(
+                "a node named {} answers at {}, under raft id {}: two nodes cannot share one NODE_ID. Give this one \
+                 another, or stop that one",
+                known.name, known.address, known.raft_id
+            ));
+        }
+        Some(lost) => steps.push(step(conf_change::Kind::Remove, lost.raft_id)),
+        None if membership.members.len() >= MEMBERS_MAX => {
+            return Err(format!("the cluster has {MEMBERS_MAX} members, which is the limit"));
+        }
+        None => {}
     }
-    if membership.members.len() >= MEMBERS_MAX {
-        return Err(format!("the cluster has {MEMBERS_MAX} members, which is the limit"));
-    }
-    let step =
-        conf_change::Step { kind: conf_change::Kind::AddLearner.into(), raft_id: node.raft_id };
-    Ok(Some(ConfChange { steps: vec![step], members: vec![node.clone()], ..ConfChange::default() }))
+    let joint = steps.len() > 1;
+    Ok(Some(ConfChange { joint, steps, members: vec![node.clone()], genesis: None }))
 }
 
 /// The change that is due, if any: to leave a joint configuration that nobody left, or to promote learners that have
@@ -208,10 +221,17 @@ mod tests {
 
     #[test]
     fn a_name_belongs_to_one_identity() {
-        let known = membership(&[1], &[]);
-        assert_eq!(join(&known, &info(1)), Ok(None));
-        assert!(join(&known, &info(2)).unwrap().is_some());
-        let other = MemberInfo { raft_id: 9, name: "node-1".into(), address: String::new() };
-        assert!(join(&known, &other).unwrap_err().contains("raft id 1"));
+        let known = membership(&[1, 2, 3], &[]);
+        assert_eq!(join(&known, &info(1), |_| true), Ok(None));
+        assert_eq!(
+            join(&known, &info(4), |_| true).unwrap().map(|change| change.steps.len()),
+            Some(1)
+        );
+        let lost = MemberInfo { raft_id: 9, name: "node-1".into(), address: String::new() };
+        assert!(join(&known, &lost, |raft_id| raft_id == 1).unwrap_err().contains("raft id 1"));
+        let change = join(&known, &lost, |_| false).unwrap().unwrap();
+        let steps: Vec<_> = change.steps.iter().map(|step| (step.kind(), step.raft_id)).collect();
+        assert_eq!(steps, [(conf_change::Kind::AddLearner, 9), (conf_change::Kind::Remove, 1)]);
+        assert!(change.joint);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! # Place in the flow
 //!
-//! The [node] feeds a [`Replica`] (ticks, proposals, reads, messages, "persisted") and then calls
+//! The [node](crate::node) feeds a [`Replica`] (ticks, proposals, reads, messages, "persisted") and then calls
 //! [`Replica::drain`], which gives what is to be done: messages to send now, a record to make durable, entries that are
 //! committed, reads that are confirmed, and changes of role.
 //!
@@ -314,6 +314,11 @@ impl Replica {
     /// A read joins the next round of ReadIndex.
     pub fn read(&mut self, token: ReadToken) {
         self.reads.join(token);
+    }
+
+    /// Forgets waiting reads that `wanted` does not hold of. Where no leader is, they would gather.
+    pub fn retain_reads(&mut self, wanted: impl Fn(ReadToken) -> bool) {
+        self.reads.retain(wanted);
     }
 
     /// Asks anew for rounds begun at or before `begun`: their request or answer may be lost.

@@ -82,6 +82,11 @@ impl Reads {
         Some(Confirmed { index, begun: round.begun, tokens: round.tokens })
     }
 
+    /// Forgets the reads that `wanted` does not hold of: they were answered otherwise.
+    pub(super) fn retain(&mut self, wanted: impl Fn(ReadToken) -> bool) {
+        self.joined.retain(|token| wanted(*token));
+    }
+
     /// Puts the reads of rounds that were begun at or before `begun` back, to be asked anew.
     pub(super) fn retry(&mut self, begun: Duration) {
         while self.asked.front().is_some_and(|round| round.begun <= begun) {
@@ -122,6 +127,15 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(reads.confirm(&first, 40), None);
         assert_eq!(reads.confirm(&second, 50).unwrap().tokens, [10]);
+    }
+
+    #[test]
+    fn reads_that_were_answered_otherwise_are_forgotten() {
+        let mut reads = Reads::new(1, 2);
+        (0..10).for_each(|token| reads.join(token));
+        reads.retain(|token| token % 5 == 0);
+        let context = reads.begin(ms(1)).unwrap();
+        assert_eq!(reads.confirm(&context, 1).unwrap().tokens, [0, 5]);
     }
 
     #[test]

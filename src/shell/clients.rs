@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use glommio::net::{TcpListener, TcpStream};
@@ -113,7 +114,7 @@ pub(super) async fn sweep(reactor: Rc<Reactor>) {
 enum Speaker {
     Unknown,
     Client,
-    Peer(Identity),
+    Peer(Arc<Identity>),
 }
 
 async fn serve(
@@ -186,7 +187,10 @@ fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Re
     client.greeted.set(true);
     client.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) });
     Ok(match (hello.role(), hello.from) {
-        (Role::Peer, Some(from)) => Speaker::Peer(from),
+        (Role::Peer, Some(from)) => {
+            reactor.links.came(&from.name);
+            Speaker::Peer(Arc::new(from))
+        }
         _ => Speaker::Client,
     })
 }

@@ -249,7 +249,7 @@ impl Disk for LogFiles {
             .truncate(true)
             .mode(0o600)
             .open(self.directory.join(name))?;
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let mut left = len_bytes;
         while left > 0 {
             let len = left.min(ZEROS.len() as u64);

@@ -3,10 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use futures_lite::future;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
 
@@ -34,18 +37,48 @@ pub(super) struct Links {
     up: RefCell<HashMap<u64, Rc<Outbox>>>,
     /// The addresses that a task keeps a link to.
     begun: RefCell<Vec<String>>,
+    /// Those that wait before they try again, by the peer's name.
+    pausing: RefCell<HashMap<String, Waker>>,
 }
 
 impl Links {
-    /// Sends a frame. False if it could not be: there is no link, or it takes too little.
+    /// Sends a frame. False if there is no link. One that takes too little is ended, with all that waits for it.
     pub fn send(&self, raft_id: u64, frame: &PeerFrame) -> bool {
         let up = self.up.borrow();
         let Some(outbox) = up.get(&raft_id) else { return false };
-        if outbox.unsent_len() > PEER_UNSENT_MAX {
-            return false;
+        match outbox.unsent_len() > PEER_UNSENT_MAX {
+            true => outbox.kill(),
+            false => outbox.send(frame),
         }
-        outbox.send(frame);
         true
+    }
+
+    /// A peer has come to this node, and so can be reached: its link need not wait any longer.
+    pub fn came(&self, name: &str) {
+        if let Some(waker) = self.pausing.borrow_mut().remove(name) {
+            waker.wake();
+        }
+    }
+
+    /// Waits before the next attempt: for `pause`, or less if the peer comes by itself.
+    async fn pause(&self, name: &str, pause: Duration) {
+        // In any case a little: two nodes that lose each other's links must not chase each other.
+        Timer::new(BACK_OFF.start).await;
+        let mut begun = false;
+        let came = poll_fn(|cx| {
+            let mut pausing = self.pausing.borrow_mut();
+            if begun && !pausing.contains_key(name) {
+                return Poll::Ready(());
+            }
+            begun = true;
+            pausing.insert(name.to_owned(), cx.waker().clone());
+            Poll::Pending
+        });
+        let over = async {
+            Timer::new(pause.saturating_sub(BACK_OFF.start)).await;
+        };
+        future::or(came, over).await;
+        self.pausing.borrow_mut().remove(name);
     }
 
     /// Ends all links; each is opened anew, with a new greeting.
@@ -98,7 +131,7 @@ async fn keep_one(reactor: &Reactor, name: &str, address: &str) {
             }
             Err(why) => tell(&mut told, name, address, why),
         }
-        Timer::new(pause).await;
+        reactor.links.pause(name, pause).await;
         pause = (pause * 2).min(BACK_OFF.end);
     }
 }

@@ -1,11 +1,11 @@
-//! The real shell: sockets, disk, threads and clock around the [node](crate::node). The only room that knows glommio.
+//! The real shell: sockets, disk, threads and clock around the [node]. The only room that knows glommio.
 //!
 //! One thread, pinned to a core, does all that must be fast: it reads from sockets, turns the node, issues the log's
-//! writes and sends. What blocks has [`threads`] of its own.
+//! writes and sends. What blocks has `threads` of its own.
 //!
-//! - [`reactor`]: the loop. [`clients`] and [`links`] feed it, on [`pump`]s; so do [`disk`] and the threads' [`mailbox`].
-//! - [`data_dir`]: what is read before the reactor starts.
-//! - [`debug`]: HTTP. [`signal`]: SIGTERM. [`socket`]: binding, the right way.
+//! - `reactor`: the loop. `clients` and `links` feed it, on `pump`s; so do `disk` and the threads' `mailbox`.
+//! - `data_dir`: what is read before the reactor starts.
+//! - `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way.
 
 mod clients;
 mod data_dir;
@@ -70,7 +70,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let store = Store::open(LmdbMap::open(&data_dir.state_path())?)?;
     let identity = identity(&settings, &data_dir, &clients)?;
     ::log::info!(
-        "phalanx {} starts: node {} (raft id {:x}), clients and peers at {}, HTTP at {}, data in {}, start {}",
+        "phalanx {} starts: node {} (raft id {}), clients and peers at {}, HTTP at {}, data in {}, start {}",
         env!("CARGO_PKG_VERSION"),
         identity.name,
         identity.raft_id,

@@ -26,7 +26,7 @@ use super::threads::Threads;
 /// What the threads tell the reactor.
 pub(super) enum News {
     /// For the node.
-    Input(Input),
+    Input(Box<Input>),
     /// A write, a sync or a commit failed: the node stops.
     Failed(Error),
     /// The process was asked to stop.
@@ -177,7 +177,7 @@ impl Reactor {
         }
         for (raft_id, frame) in frames {
             if !self.links.send(raft_id, &frame) {
-                self.post(Input::PeerDown(raft_id));
+                self.post(Input::Unsent(raft_id));
             }
         }
         for (connection, frame) in replies {
@@ -208,7 +208,7 @@ impl Reactor {
         loop {
             for news in mailbox.receive().await {
                 match news {
-                    News::Input(input) => self.post(input),
+                    News::Input(input) => self.post(*input),
                     News::Failed(error) => self.fail(error),
                     News::Stop => {
                         log::info!("asked to stop");

@@ -5,8 +5,10 @@
 
 #![allow(unsafe_code)]
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -14,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// An address that is still taken then is in use by another process.
+const FREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A bound and listening socket, not yet the reactor's.
 pub(super) struct Listener {
@@ -24,25 +28,39 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Listens at `host:port`. `[::]` takes IPv4 too; where there is no IPv6, it means `0.0.0.0`.
+    ///
+    /// Waits a little for an address that is taken: what a killed process had asked of io_uring keeps its sockets open
+    /// until the kernel has taken it back, which is after the process is gone.
     pub fn bind(variable: &str, host_port: &str) -> Result<Listener> {
         let action = || format!("listen on {variable}={host_port}");
-        let addresses = host_port.to_socket_addrs().map_err(|e| Error::io(action(), e))?;
-        let mut last = None;
-        for address in addresses {
-            match Listener::listen(address) {
-                Ok(listener) => return Ok(listener),
-                Err(e) => last = Some(e),
-            }
-            if address.ip().is_unspecified() && address.is_ipv6() && !has_ipv6() {
-                let all = SocketAddr::from(([0, 0, 0, 0], address.port()));
-                return Listener::listen(all).map_err(|e| refused(variable, host_port, e));
+        let addresses: Vec<SocketAddr> =
+            host_port.to_socket_addrs().map_err(|e| Error::io(action(), e))?.collect();
+        let deadline = Instant::now() + FREE_WITHIN;
+        loop {
+            match Listener::bind_now(&addresses) {
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result.map_err(|e| refused(variable, host_port, e)),
             }
         }
-        let none = || std::io::Error::other("the name has no address");
-        Err(refused(variable, host_port, last.unwrap_or_else(none)))
     }
 
-    fn listen(address: SocketAddr) -> std::io::Result<Listener> {
+    fn bind_now(addresses: &[SocketAddr]) -> io::Result<Listener> {
+        let mut last = io::Error::other("the name has no address");
+        for &address in addresses {
+            match Listener::listen(address) {
+                Ok(listener) => return Ok(listener),
+                Err(e) => last = e,
+            }
+            if address.ip().is_unspecified() && address.is_ipv6() && !has_ipv6() {
+                return Listener::listen(SocketAddr::from(([0, 0, 0, 0], address.port())));
+            }
+        }
+        Err(last)
+    }
+
+    fn listen(address: SocketAddr) -> io::Result<Listener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -63,9 +81,9 @@ impl Listener {
     }
 }
 
-fn refused(variable: &str, host_port: &str, error: std::io::Error) -> Error {
+fn refused(variable: &str, host_port: &str, error: io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => Error::Environment(format!(
+        io::ErrorKind::AddrInUse => Error::Environment(format!(
             "{variable}={host_port} is taken by another process: stop that one, or choose another port"
         )),
         _ => Error::io(format!("listen on {variable}={host_port}"), error),
@@ -78,7 +96,7 @@ fn has_ipv6() -> bool {
 
 /// Locks the open file behind a descriptor of the reactor's, without waiting. The lock lasts as long as the open file,
 /// which a write in flight keeps open even after its process was killed.
-pub(super) fn lock(file: &impl AsRawFd) -> std::io::Result<()> {
+pub(super) fn lock(file: &impl AsRawFd) -> io::Result<()> {
     // SAFETY: `file` keeps the descriptor open for the length of this call.
     let descriptor = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
     rustix::fs::flock(descriptor, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;

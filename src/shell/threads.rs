@@ -23,6 +23,10 @@ use crate::store::{Commit, Retired, Scan};
 /// How often the free space is looked at, and what waits for space tries again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+fn news(input: Input) -> News {
+    News::Input(Box::new(input))
+}
+
 /// What the store's thread does.
 enum StoreJob {
     Commit(Commit<LmdbMap>),
@@ -99,7 +103,7 @@ fn run_store(jobs: &Receiver<StoreJob>, mailbox: &Mailbox<News>, latency: &Mutex
         };
         let begun = Instant::now();
         mailbox.send(match commit_with_room(commit, mailbox) {
-            Ok(committed) => News::Input(Input::Committed(committed)),
+            Ok(committed) => news(Input::Committed(committed)),
             Err(error) => News::Failed(error),
         });
         let us = begun.elapsed().as_micros() as u64;
@@ -113,7 +117,7 @@ fn commit_with_room(
 ) -> Result<crate::store::Committed> {
     while !commit.reserve()? {
         let why = "the state machine's database needs room to grow, and the disk is full: make space on it";
-        mailbox.send(News::Input(Input::DiskSpace(Err(why.to_owned()))));
+        mailbox.send(news(Input::DiskSpace(Err(why.to_owned()))));
         std::thread::sleep(LOOK_EVERY);
     }
     commit.run()
@@ -122,7 +126,7 @@ fn commit_with_room(
 fn run_scans(jobs: &Receiver<(Token, Scan<LmdbMap>)>, mailbox: &Mailbox<News>) {
     for (token, scan) in jobs {
         mailbox.send(match scan.run() {
-            Ok(result) => News::Input(Input::Scanned(token, result)),
+            Ok(result) => news(Input::Scanned(token, result)),
             Err(error) => News::Failed(error),
         });
     }
@@ -140,11 +144,11 @@ fn run_segments(
         if let Some(wanted) = &wish {
             match prepare(files, wanted) {
                 Ok(()) => {
-                    mailbox.send(News::Input(Input::Prepared(wanted.ordinal)));
+                    mailbox.send(news(Input::Prepared(wanted.ordinal)));
                     wish = None;
                 }
                 Err(error) if is_no_space(&error) => {
-                    mailbox.send(News::Input(Input::DiskSpace(Err(error.to_string()))));
+                    mailbox.send(news(Input::DiskSpace(Err(error.to_string()))));
                 }
                 Err(error) => return mailbox.send(News::Failed(error)),
             }
@@ -152,7 +156,7 @@ fn run_segments(
         match jobs.recv_timeout(LOOK_EVERY) {
             Ok(wanted) => wish = Some(wanted),
             Err(RecvTimeoutError::Timeout) if wish.is_none() => match free_space(data_dir) {
-                Ok(space) => mailbox.send(News::Input(Input::DiskSpace(space))),
+                Ok(space) => mailbox.send(news(Input::DiskSpace(space))),
                 Err(error) => return mailbox.send(News::Failed(error)),
             },
             Err(RecvTimeoutError::Timeout) => {}

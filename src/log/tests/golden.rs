@@ -23,7 +23,7 @@ fn dump(bytes: &[u8]) -> String {
 #[test]
 fn one_batch_byte_by_byte() {
     let disk = MemDisk::default();
-    let promise = Promise { raft_id: 5, name: "node-5".into(), starts: 3 };
+    let promise = Promise { raft_id: 5, name: "node-5".into(), starts: 3, attempt: 0 };
     let record = Record {
         entries: vec![
             Entry { term: 2, index: 1, kind: 1, data: Bytes::new() },

@@ -1,0 +1,162 @@
+//! One machine of the world: what survives a crash (its disk, its map, who it is), and the process that runs on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
+use super::witness::Witness;
+use crate::log::{self, MemDisk, recover};
+use crate::store::mem_map::MemMap;
+use crate::store::{Store, WindowBounds};
+use crate::wire::client::Identity;
+
+/// Small, so that a run passes through several.
+pub(super) const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
+pub(super) const TICK: Duration = Duration::from_millis(100);
+const ELECTION_TICKS: u32 = 4;
+const HEARTBEAT_TICKS: u32 = 1;
+
+/// Remembered writes: few enough that some runs pass the window.
+const WINDOW: WindowBounds = WindowBounds { entries_max: 1000, len_bytes_max: 1 << 20 };
+
+/// What an operator sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Config {
+    pub expect: u32,
+    pub may_form: bool,
+}
+
+pub(super) struct Machine {
+    pub name: String,
+    pub raft_id: u64,
+    pub config: Config,
+    /// How often it was started: the life that events belong to.
+    pub starts: u64,
+    pub disk: MemDisk,
+    pub map: MemMap,
+    pub witness: Witness,
+    pub process: Option<Process>,
+    /// Its clocks are not those of the others.
+    pub clock_offset: Duration,
+}
+
+/// What a crash ends.
+pub(super) struct Process {
+    pub node: Node<MemMap>,
+    pub inbox: Vec<Input>,
+    /// A turn is due.
+    pub is_awake: bool,
+    /// The machines that a connection is up to, and what this one greeted them with.
+    pub links: BTreeMap<usize, Arc<Identity>>,
+    pub writing: Option<LogWrite>,
+    /// Requests without an answer, with the time until which there must be one.
+    pub unanswered: BTreeMap<(ConnectionId, u64), Duration>,
+}
+
+/// How much of the write in flight a crash leaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tear {
+    Lost,
+    Torn,
+    Whole,
+}
+
+impl Machine {
+    pub fn new(number: usize, config: Config, rng: &mut fastrand::Rng) -> Machine {
+        Machine {
+            name: format!("n{}", number + 1),
+            raft_id: rng.u64(1..1 << 53),
+            config,
+            starts: 0,
+            disk: MemDisk::default(),
+            map: MemMap::default(),
+            witness: Witness::default(),
+            process: None,
+            clock_offset: Duration::from_secs(rng.u64(1..1000)),
+        }
+    }
+
+    /// The time as this machine knows it.
+    pub fn clock(&self, world_now: Duration) -> Now {
+        let monotonic = world_now + self.clock_offset;
+        Now { monotonic, wall_ms: 1_700_000_000_000 + monotonic.as_millis() as u64 }
+    }
+
+    /// Starts the process, through the recovery that the real shell runs.
+    pub fn start(&mut self, world_now: Duration, rng: &mut fastrand::Rng) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        self.starts += 1;
+        let recovery = recover(&self.disk, SEGMENT_LEN, self.starts as u32)
+            .unwrap_or_else(|error| panic!("{} does not recover: {error}", self.name));
+        self.witness.check_recovered(&recovery.contents);
+        let store = Store::open_with(self.map.clone(), WINDOW).expect("a map in memory opens");
+        let identity = Identity {
+            cluster_id: Default::default(),
+            raft_id: self.raft_id,
+            name: self.name.clone(),
+            address: format!("{}:9000", self.name),
+            starts: self.starts,
+            nonce: rng.u64(..),
+        };
+        let settings = Settings {
+            replica: crate::replica::Settings {
+                raft_id: self.raft_id,
+                nonce: identity.nonce,
+                seed: rng.u64(..),
+                election_ticks: ELECTION_TICKS,
+                heartbeat_ticks: HEARTBEAT_TICKS,
+                tick: TICK,
+            },
+            expect: self.config.expect,
+            may_form: self.config.may_form,
+        };
+        let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
+        let node = Node::new(settings, identity, recovered, store, self.clock(world_now))
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
+        self.process = Some(Process {
+            node,
+            inbox: Vec::new(),
+            is_awake: true,
+            links: BTreeMap::new(),
+            writing: None,
+            unanswered: BTreeMap::new(),
+        });
+    }
+
+    /// Ends the process at once. Gives the requests that nobody will answer.
+    pub fn crash(&mut self, tear: Tear, rng: &mut fastrand::Rng) -> Vec<(ConnectionId, u64)> {
+        let Some(process) = self.process.take() else { return Vec::new() };
+        if let Some(write) = process.writing {
+            let density = rng.f64();
+            let mut is_whole = true;
+            let keep = |_| {
+                let kept = match tear {
+                    Tear::Lost => false,
+                    Tear::Torn => rng.f64() < density,
+                    Tear::Whole => true,
+                };
+                is_whole &= kept;
+                kept
+            };
+            let file = log::segment::file_name(write.place.ordinal);
+            let written = self.disk.write_torn(&file, write.place.offset, &write.bytes, keep);
+            written.expect("the segment was prepared");
+            if is_whole {
+                self.witness.note(&write.bytes);
+            }
+        }
+        process.unanswered.into_keys().collect()
+    }
+
+    /// The write in flight ends: it is durable.
+    pub fn end_write(&mut self) -> Input {
+        let process = self.process.as_mut().expect("events of the dead are not delivered");
+        let write = process.writing.take().expect("one write is in flight");
+        let file = log::segment::file_name(write.place.ordinal);
+        let written = self.disk.write_at(&file, write.place.offset, &write.bytes);
+        written.expect("the segment was prepared");
+        self.witness.note(&write.bytes);
+        Input::Written(write.sequence)
+    }
+}

@@ -1,0 +1,126 @@
+//! Runs of many seeds: a storm of crashes and partitions over a cluster with clients, then calm, and the accounts.
+
+use std::time::Duration;
+
+use super::clients::Clients;
+use super::world::{Weather, World};
+use crate::store::map::Map;
+
+/// What a storm does, and how often.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storm {
+    pub crashes: f64,
+    pub partitions: f64,
+}
+
+/// The clients act that often.
+const ROUND: Duration = Duration::from_millis(25);
+
+impl Storm {
+    /// A round of it.
+    pub fn blow(&self, world: &mut World) {
+        let i = world.rng.usize(..world.machines.len());
+        if world.machines[i].process.is_none() {
+            if world.rng.f64() < 0.1 {
+                world.start(i);
+            }
+        } else if world.rng.f64() < self.crashes {
+            world.crash(i);
+        }
+        if world.rng.f64() < self.partitions {
+            world.heal();
+            let other = world.rng.usize(..world.machines.len());
+            match world.rng.u8(..4) {
+                0 => {}
+                1 => world.isolate(&[i]),
+                2 => world.isolate(&[i, other]),
+                _ => world.cut(i, other),
+            }
+        }
+    }
+}
+
+/// Ends all trouble, and waits until the machines agree.
+pub(super) fn calm(world: &mut World) {
+    world.weather = Weather::fair();
+    world.heal();
+    world.start_all();
+    world.run_until("the cluster is whole again", World::is_settled);
+}
+
+/// Waits until the clients have no write under way, and holds what they know against the machines.
+pub(super) fn settle_accounts(world: &mut World, clients: &mut Clients) {
+    clients.eagerness = 0.0;
+    let deadline = world.now + Duration::from_secs(60);
+    while !clients.are_idle() {
+        assert!(world.now < deadline, "writes without an answer\n{}", world.describe());
+        world.run_for(ROUND);
+        clients.act(world);
+    }
+    world.run_until("all machines have applied the same", World::is_settled);
+    clients.take_answers(world);
+    clients.check(world);
+    // All is committed within the age of the buffer: then the maps hold the same bytes.
+    let durable = |world: &World, i: usize| world.node(i).store.durable();
+    world.run_until("all is committed", |world| {
+        world.is_settled()
+            && world.running().iter().all(|&i| durable(world, i) == world.node(i).store.applied())
+    });
+    let bytes = |i: usize| world.machines[i].map.snapshot().expect("a map in memory");
+    for i in world.running() {
+        assert!(bytes(i) == bytes(0), "the maps of {i} and 0 differ");
+    }
+}
+
+pub(super) fn rounds(world: &mut World, clients: &mut Clients, storm: Storm, count: usize) {
+    for _ in 0..count {
+        storm.blow(world);
+        clients.act(world);
+        world.run_for(ROUND);
+    }
+}
+
+fn run(seed: u64) -> Clients {
+    let size = [3, 3, 3, 5, 2][seed as usize % 5];
+    let mut world = World::new(seed, size, Weather::fair());
+    world.start_all();
+    world.run_until("the cluster is formed", World::is_settled);
+    let mut clients = Clients::new(4);
+    world.weather = Weather::foul(&mut world.rng);
+    let storm = Storm {
+        crashes: [0.0, 0.01, 0.03][world.rng.usize(..3)],
+        partitions: [0.0, 0.02, 0.05][world.rng.usize(..3)],
+    };
+    rounds(&mut world, &mut clients, storm, 200);
+    calm(&mut world);
+    settle_accounts(&mut world, &mut clients);
+    clients
+}
+
+#[test]
+fn acknowledged_writes_survive_once_and_reads_are_linearizable() {
+    let (mut acknowledged, mut reads, mut aged) = (0, 0, 0);
+    super::for_seeds(0..120, |seed| {
+        let clients = run(seed);
+        acknowledged += clients.acknowledged();
+        reads += clients.reads;
+        aged += clients.aged_reads;
+    });
+    // A run without writes and reads would prove nothing.
+    assert!(acknowledged > 5_000 && reads > 5_000 && aged > 1_000, "{acknowledged} {reads} {aged}");
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    let run = || {
+        let mut world = World::new(7, 3, Weather::fair());
+        world.transcript = Some(Vec::new());
+        world.start_all();
+        world.run_until("the cluster is formed", World::is_settled);
+        let mut clients = Clients::new(4);
+        world.weather = Weather::foul(&mut world.rng);
+        rounds(&mut world, &mut clients, Storm { crashes: 0.03, partitions: 0.05 }, 100);
+        world.transcript
+    };
+    assert!(run() == run());
+}

@@ -1,0 +1,455 @@
+//! A world of machines under one seed: time, the network, the disks and threads of each machine are simulated, the nodes
+//! are the real ones. [`World::carry_out`] is the counterpart of the real shell's.
+//!
+//! Invariant: the same seed and the same calls give the same run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::{ConnectionId, Effects, Input, Node, Token};
+use super::machine::{Config, Machine, Process, Tear};
+use crate::log::{Prepare, prepare};
+use crate::store::mem_map::MemMap;
+use crate::store::{Commit, Scan};
+use crate::wire::PROTOCOL_VERSION;
+use crate::wire::client::{Hello, Identity, Request, Response, Role, request, server_frame};
+use crate::wire::peer::PeerFrame;
+
+/// How long things take and how often they fail.
+#[derive(Debug, Clone)]
+pub(super) struct Weather {
+    pub frame_us: Range<u64>,
+    /// Of a frame.
+    pub loss: f64,
+    pub write_us: Range<u64>,
+    /// A write that is held up: how often, and for how long.
+    pub stall: f64,
+    pub stall_us: Range<u64>,
+    /// Commits, range reads and segments.
+    pub thread_us: Range<u64>,
+}
+
+impl Weather {
+    pub fn fair() -> Weather {
+        Weather {
+            frame_us: 200..400,
+            loss: 0.0,
+            write_us: 150..400,
+            stall: 0.0,
+            stall_us: 1..2,
+            thread_us: 1_000..10_000,
+        }
+    }
+
+    /// Frames overtake each other; disks are slow now and then.
+    pub fn foul(rng: &mut fastrand::Rng) -> Weather {
+        Weather {
+            frame_us: 100..[1_000, 10_000, 60_000][rng.usize(..3)],
+            loss: [0.0, 0.01, 0.05][rng.usize(..3)],
+            write_us: 150..[500, 5_000, 40_000][rng.usize(..3)],
+            stall: [0.0, 0.01, 0.1][rng.usize(..3)],
+            stall_us: 50_000..600_000,
+            thread_us: 1_000..300_000,
+        }
+    }
+}
+
+/// What happens to a machine.
+enum Event {
+    Tick,
+    Turn,
+    /// Opens the connections that are not up.
+    Connect,
+    Input(Input),
+    Frame(Arc<Identity>, PeerFrame),
+    WriteEnds,
+    CommitEnds(Commit<MemMap>),
+    ScanEnds(Token, Scan<MemMap>),
+    SegmentReady(Prepare),
+}
+
+struct Scheduled {
+    machine: usize,
+    /// The start of the machine that it belongs to.
+    life: u64,
+    event: Event,
+}
+
+/// What a client learns.
+pub(super) struct Answer {
+    pub connection: ConnectionId,
+    pub id: u64,
+    /// `None`: the connection ended first.
+    pub response: Option<Response>,
+}
+
+pub(super) struct World {
+    pub rng: fastrand::Rng,
+    pub now: Duration,
+    pub weather: Weather,
+    pub machines: Vec<Machine>,
+    /// Pairs that frames do not pass between, in that direction.
+    cuts: BTreeSet<(usize, usize)>,
+    events: BTreeMap<(Duration, u64), Scheduled>,
+    last_event: u64,
+    last_request: u64,
+    answers: Vec<Answer>,
+    /// What happened, as far as it is told, if it is to be.
+    pub transcript: Option<Vec<String>>,
+}
+
+const CONNECT_EVERY: Duration = Duration::from_millis(50);
+/// An answer may be that late: deadlines are looked at once per tick of TICK_MS.
+const ANSWER_LATE_MAX: Duration = Duration::from_millis(210);
+
+impl World {
+    /// Machines that are off. All have the same EXPECT: as many as there are.
+    pub fn new(seed: u64, size: usize, weather: Weather) -> World {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let config = Config { expect: size as u32, may_form: true };
+        let machines = (0..size).map(|number| Machine::new(number, config, &mut rng)).collect();
+        World {
+            rng,
+            now: Duration::ZERO,
+            weather,
+            machines,
+            cuts: BTreeSet::new(),
+            events: BTreeMap::new(),
+            last_event: 0,
+            last_request: 0,
+            answers: Vec::new(),
+            transcript: None,
+        }
+    }
+
+    // ---- What a test does to it. ----
+
+    pub fn start(&mut self, i: usize) {
+        self.tell(|world| format!("{} starts", world.machines[i].name));
+        self.machines[i].start(self.now, &mut self.rng);
+        self.schedule(i, Duration::ZERO, Event::Turn);
+        self.schedule(i, Duration::ZERO, Event::Connect);
+        let phase = Duration::from_micros(self.rng.u64(..10_000));
+        self.schedule(i, phase, Event::Tick);
+    }
+
+    pub fn start_all(&mut self) {
+        for i in 0..self.machines.len() {
+            if self.machines[i].process.is_none() {
+                self.start(i);
+            }
+        }
+    }
+
+    pub fn crash(&mut self, i: usize) {
+        let tear = [Tear::Lost, Tear::Torn, Tear::Whole][self.rng.usize(..3)];
+        self.tell(|world| format!("{} crashes", world.machines[i].name));
+        for (connection, id) in self.machines[i].crash(tear, &mut self.rng) {
+            self.answers.push(Answer { connection, id, response: None });
+        }
+        for other in 0..self.machines.len() {
+            self.break_link(other, i);
+        }
+    }
+
+    /// From now on nothing passes from one of `side` to another machine, nor back. Connections stay up, until something
+    /// notices, or break.
+    pub fn isolate(&mut self, side: &[usize]) {
+        let breaks = self.rng.bool();
+        for a in 0..self.machines.len() {
+            for b in 0..self.machines.len() {
+                if side.contains(&a) != side.contains(&b) {
+                    self.cut(a, b);
+                    if breaks {
+                        self.break_link(a, b);
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn cut(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    pub fn input(&mut self, i: usize, input: Input) {
+        self.schedule(i, Duration::ZERO, Event::Input(input));
+    }
+
+    /// Sends a request to a machine that runs; gives its id.
+    pub fn request(
+        &mut self,
+        i: usize,
+        connection: ConnectionId,
+        timeout: Duration,
+        command: request::Command,
+    ) -> u64 {
+        self.last_request += 1;
+        let id = self.last_request;
+        let timeout_ms = timeout.as_millis() as u32;
+        let request = Request { id, timeout_ms, command: Some(command) };
+        let process = self.machines[i].process.as_mut().expect("a machine that runs");
+        process.unanswered.insert((connection, id), self.now + timeout);
+        self.input(i, Input::Request(connection, request));
+        id
+    }
+
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Lets that much time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until `done`, a minute at most.
+    pub fn run_until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
+        let deadline = self.now + Duration::from_secs(60);
+        while !done(self) {
+            assert!(self.now < deadline, "not within a minute: {what}\n{}", self.describe());
+            self.step();
+        }
+    }
+
+    // ---- What a test sees. ----
+
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.machines.len()).filter(|&i| self.machines[i].process.is_some()).collect()
+    }
+
+    pub fn node(&self, i: usize) -> &Node<MemMap> {
+        &self.machines[i].process.as_ref().expect("a machine that runs").node
+    }
+
+    /// The one that leads and is followed: of several that think so, the one with the highest term.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |&i: &usize| self.node(i).status().node.is_some_and(|node| node.role == 3);
+        let term = |&i: &usize| self.node(i).status().node.map(|node| node.term);
+        self.running().into_iter().filter(leads).max_by_key(term)
+    }
+
+    /// The ids of all clusters that a running node belongs to.
+    pub fn clusters(&self) -> BTreeSet<Vec<u8>> {
+        let ids = self.running().into_iter().map(|i| self.node(i).identity().cluster_id.to_vec());
+        ids.filter(|id| !id.is_empty()).collect()
+    }
+
+    /// Whether all machines run, and take requests, and have applied the same.
+    pub fn is_settled(&self) -> bool {
+        let all = self.running();
+        all.len() == self.machines.len()
+            && self.leader().is_some()
+            && all.iter().all(|&i| self.node(i).unavailable().is_none())
+            && all.iter().all(|&i| self.node(i).applied_index() == self.node(0).applied_index())
+    }
+
+    pub fn describe(&self) -> String {
+        let node = |i: usize| format!("{:?}\n", self.node(i).status());
+        self.running().into_iter().map(node).collect()
+    }
+
+    pub fn index_of(&self, raft_id: u64) -> usize {
+        let found = self.machines.iter().position(|machine| machine.raft_id == raft_id);
+        found.expect("a raft id of this world")
+    }
+
+    pub fn tell(&mut self, what: impl FnOnce(&World) -> String) {
+        if self.transcript.is_some() {
+            let line = what(self);
+            self.transcript.as_mut().expect("checked above").push(line);
+        }
+    }
+
+    // ---- How it turns. ----
+
+    fn next_at(&self) -> Option<Duration> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn schedule(&mut self, machine: usize, after: Duration, event: Event) {
+        self.last_event += 1;
+        let life = self.machines[machine].starts;
+        let at = (self.now + after, self.last_event);
+        self.events.insert(at, Scheduled { machine, life, event });
+    }
+
+    fn schedule_within(&mut self, machine: usize, range_us: Range<u64>, event: Event) {
+        let after = Duration::from_micros(self.rng.u64(range_us));
+        self.schedule(machine, after, event);
+    }
+
+    fn process(&mut self, i: usize) -> &mut Process {
+        self.machines[i].process.as_mut().expect("events of the dead are not delivered")
+    }
+
+    /// Lets the next thing happen.
+    pub fn step(&mut self) {
+        let ((at, _), scheduled) = self.events.pop_first().expect("machines that run tick");
+        self.now = at;
+        let Scheduled { machine: i, life, event } = scheduled;
+        if self.machines[i].process.is_none() || self.machines[i].starts != life {
+            return;
+        }
+        match event {
+            Event::Tick => {
+                self.check_answered(i);
+                self.schedule(i, super::machine::TICK / crate::replica::FINE_TICKS, Event::Tick);
+                self.post(i, Input::Tick);
+            }
+            Event::Turn => self.turn(i),
+            Event::Connect => self.connect(i),
+            Event::Input(input) => self.post(i, input),
+            Event::Frame(from, frame) => self.post(i, Input::PeerFrame(from, frame)),
+            Event::WriteEnds => {
+                let written = self.machines[i].end_write();
+                self.post(i, written);
+            }
+            Event::CommitEnds(commit) => {
+                let committed = commit.run().expect("a map in memory commits");
+                self.post(i, Input::Committed(committed));
+            }
+            Event::ScanEnds(token, scan) => {
+                let result = scan.run().expect("a map in memory is read");
+                self.post(i, Input::Scanned(token, result));
+            }
+            Event::SegmentReady(wish) => {
+                prepare(&self.machines[i].disk, &wish).expect("a disk in memory has room");
+                self.post(i, Input::Prepared(wish.ordinal));
+            }
+        }
+    }
+
+    /// Queues an input, and a turn for all that gather.
+    fn post(&mut self, i: usize, input: Input) {
+        let process = self.process(i);
+        process.inbox.push(input);
+        if !std::mem::replace(&mut process.is_awake, true) {
+            self.schedule(i, Duration::from_micros(20), Event::Turn);
+        }
+    }
+
+    fn turn(&mut self, i: usize) {
+        let now = self.machines[i].clock(self.now);
+        let name = self.machines[i].name.clone();
+        let process = self.process(i);
+        process.is_awake = false;
+        let failed = |error| -> () { panic!("{name} fails: {error}") };
+        for input in std::mem::take(&mut process.inbox) {
+            process.node.step(now, input).unwrap_or_else(failed);
+        }
+        let effects = process.node.turn(now).map_err(failed).expect("it panics");
+        self.carry_out(i, effects);
+    }
+
+    fn carry_out(&mut self, i: usize, effects: Effects<MemMap>) {
+        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } =
+            effects;
+        if let Some(write) = write {
+            let before = self.process(i).writing.replace(write);
+            assert!(before.is_none(), "two writes in flight");
+            let stalls = self.rng.f64() < self.weather.stall;
+            let range = if stalls { &self.weather.stall_us } else { &self.weather.write_us };
+            self.schedule_within(i, range.clone(), Event::WriteEnds);
+        }
+        for (raft_id, frame) in frames {
+            self.send(i, raft_id, frame);
+        }
+        for (connection, frame) in replies {
+            if let Some(server_frame::Frame::Response(response)) = frame.frame {
+                self.reply(i, connection, response);
+            }
+        }
+        let thread_us = self.weather.thread_us.clone();
+        if let Some(wish) = prepare {
+            self.schedule_within(i, thread_us.clone(), Event::SegmentReady(wish));
+        }
+        if let Some(commit) = commit {
+            self.schedule_within(i, thread_us.clone(), Event::CommitEnds(commit));
+        }
+        drop(retired);
+        for (token, scan) in scans {
+            self.schedule_within(i, thread_us.clone(), Event::ScanEnds(token, scan));
+        }
+        if identity_changed {
+            for other in 0..self.machines.len() {
+                self.break_link(i, other);
+            }
+        }
+    }
+
+    // ---- The network. ----
+
+    fn send(&mut self, from: usize, raft_id: u64, frame: PeerFrame) {
+        let to = self.index_of(raft_id);
+        let Some(greeted_as) = self.process(from).links.get(&to).cloned() else {
+            return self.post(from, Input::Unsent(raft_id));
+        };
+        let sender = self.machines[from].raft_id;
+        self.machines[from].witness.check_sent(sender, raft_id, &frame);
+        let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
+        self.tell(|world| super::golden::frame_line(world, from, to, &frame, lost));
+        if !lost && self.machines[to].process.is_some() {
+            let range = self.weather.frame_us.clone();
+            self.schedule_within(to, range, Event::Frame(greeted_as, frame));
+        }
+    }
+
+    fn connect(&mut self, i: usize) {
+        self.schedule(i, CONNECT_EVERY, Event::Connect);
+        for other in 0..self.machines.len() {
+            let is_cut = self.cuts.contains(&(i, other)) || self.cuts.contains(&(other, i));
+            let is_up = self.process(i).links.contains_key(&other);
+            if other == i || is_cut || is_up {
+                continue;
+            }
+            let from = self.process(i).node.identity().clone();
+            let Some(process) = &mut self.machines[other].process else { continue };
+            let hello = Hello {
+                version: PROTOCOL_VERSION,
+                role: Role::Peer.into(),
+                cluster_id: from.cluster_id.clone(),
+                from: Some(from.clone()),
+            };
+            if let Ok(welcome) = process.node.greet(&hello) {
+                self.process(i).links.insert(other, Arc::new(from));
+                let peer = welcome.node.expect("a welcome names the node");
+                self.post(i, Input::PeerUp(peer));
+            }
+        }
+    }
+
+    fn break_link(&mut self, from: usize, to: usize) {
+        let raft_id = self.machines[to].raft_id;
+        let Some(process) = &mut self.machines[from].process else { return };
+        if process.links.remove(&to).is_some() {
+            self.post(from, Input::PeerDown(raft_id));
+        }
+    }
+
+    // ---- Clients. ----
+
+    fn reply(&mut self, i: usize, connection: ConnectionId, response: Response) {
+        let id = response.id;
+        let expected = self.process(i).unanswered.remove(&(connection, id));
+        assert!(expected.is_some(), "{} answers request {id} twice", self.machines[i].name);
+        self.answers.push(Answer { connection, id, response: Some(response) });
+    }
+
+    fn check_answered(&mut self, i: usize) {
+        let now = self.now;
+        for (request, deadline) in &self.process(i).unanswered {
+            assert!(now <= *deadline + ANSWER_LATE_MAX, "{request:?} is not answered in time");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What real nodes promise while nobody kills them: they form one cluster, serve through any node, hand over, read
+//! nothing stale after a pause, and cost little.
+
+mod harness;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use harness::{
+    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
+};
+use phalanx::client::Client;
+use rustix::process::Signal;
+
+#[test]
+fn the_command_line_works_with_every_node() {
+    let _turn = exclusive();
+    let cluster = Cluster::start(3);
+    for (i, writer) in cluster.nodes.iter().enumerate() {
+        let value = format!("value {i}");
+        let put = phalanx(&["put", "key", &value, "-addr", &writer.address]);
+        assert!(put.status.success(), "through {}: {put:?}", writer.name);
+        for reader in &cluster.nodes {
+            let get = phalanx(&["get", "key", "-addr", &reader.address]);
+            assert!(get.status.success(), "through {}: {get:?}", reader.name);
+            assert_eq!(String::from_utf8_lossy(&get.stdout), value, "through {}", reader.name);
+        }
+    }
+}
+
+fn phalanx(args: &[&str]) -> Output {
+    let command = Command::new(env!("CARGO_BIN_EXE_phalanx")).args(args).output();
+    command.expect("the command line can be started")
+}
+
+#[test]
+fn a_leader_that_was_stopped_serves_no_stale_read() {
+    let _turn = exclusive();
+    let cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let others = cluster.nodes.iter().filter(|node| node.name != cluster.nodes[leader].name);
+    let others: Vec<String> = others.map(|node| node.address.clone()).collect();
+    let writing = Client::connect(others, phalanx::client::Options::within(SOON)).unwrap();
+    writing.put("key", "0").unwrap();
+
+    // The last write that was acknowledged.
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = thread::spawn({
+        let (acknowledged, done) = (acknowledged.clone(), done.clone());
+        move || {
+            for number in 1.. {
+                writing.put("key", number.to_string()).unwrap();
+                acknowledged.store(number, Ordering::SeqCst);
+                if done.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        }
+    });
+    let stopped = &cluster.nodes[leader];
+    // Connected before, so that their reads are the first that the node sees when it goes on.
+    let clients: Vec<Client> = (0..4).map(|_| stopped.client(SOON)).collect();
+    clients.iter().for_each(|client| read_fresh(client, &acknowledged));
+    stopped.signal(Signal::STOP);
+    thread::sleep(10 * ELECTION_TIMEOUT);
+    assert!(acknowledged.load(Ordering::SeqCst) > 0, "the others go on");
+
+    let readers = clients.into_iter().map(|client| {
+        let acknowledged = acknowledged.clone();
+        thread::spawn(move || (0..200).for_each(|_| read_fresh(&client, &acknowledged)))
+    });
+    let readers: Vec<_> = readers.collect();
+    thread::sleep(ELECTION_TIMEOUT / 4);
+    let before = acknowledged.load(Ordering::SeqCst);
+    stopped.signal(Signal::CONT);
+    readers.into_iter().for_each(|reader| reader.join().expect("no stale read"));
+    wait_until("writes go on", SOON, || acknowledged.load(Ordering::SeqCst) > before);
+    done.store(true, Ordering::SeqCst);
+    writer.join().expect("no failed write");
+}
+
+/// Reads the key and checks that it is at least as new as what was acknowledged before.
+fn read_fresh(client: &Client, acknowledged: &AtomicU64) {
+    let floor = acknowledged.load(Ordering::SeqCst);
+    let found = client.get("key").unwrap().result.expect("it was written");
+    let number: u64 = std::str::from_utf8(&found.value).unwrap().parse().unwrap();
+    assert!(number >= floor, "a stale read: {number}, after {floor} was acknowledged");
+}
+
+#[test]
+fn a_leader_that_is_told_to_stop_hands_over() {
+    let _turn = exclusive();
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let load = Load::start(cluster.addresses());
+    thread::sleep(ELECTION_TIMEOUT / 2);
+    let exit = cluster.nodes[leader].terminate();
+    assert!(exit.status.success(), "{exit:?}");
+    assert!(exit.took < Duration::from_secs(2), "{exit:?}");
+    assert!(cluster.nodes[leader].log().contains("handing leadership over"));
+    assert_ne!(cluster.leader(), leader);
+    thread::sleep(ELECTION_TIMEOUT / 2);
+    cluster.nodes[leader].start();
+    cluster.wait_formed();
+    let account = load.stop();
+    assert_eq!(account.errors, []);
+    cluster.nodes.iter().for_each(|node| account.check(node));
+}
+
+#[test]
+fn a_second_signal_ends_a_node_at_once() {
+    let _turn = exclusive();
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    // A write that cannot be finished keeps the leader from stopping at the first signal.
+    for (i, node) in cluster.nodes.iter().enumerate() {
+        if i != leader {
+            node.signal(Signal::STOP);
+        }
+    }
+    let pending = cluster.nodes[leader].client(SOON).send_put("key", "value");
+    let proposals =
+        |node: &Node| node.status().and_then(|s| s["counters"]["proposals"].as_u64()).unwrap_or(0);
+    wait_until("the write is proposed", SOON, || proposals(&cluster.nodes[leader]) > 0);
+    let node = &mut cluster.nodes[leader];
+    node.signal(Signal::TERM);
+    node.wait_log("asked to stop");
+    let exit = node.terminate();
+    assert_eq!(exit.status.code(), Some(130), "{exit:?}");
+    drop(pending);
+}
+
+#[test]
+fn nodes_that_start_in_any_order_form_one_cluster() {
+    let _turn = exclusive();
+    let mut rng = rng();
+    for round in 0..4 {
+        let mut cluster = Cluster::new(3);
+        let mut order = [0, 1, 2];
+        rng.shuffle(&mut order);
+        for i in order {
+            thread::sleep(random_time(&mut rng, ELECTION_TIMEOUT));
+            cluster.nodes[i].start();
+        }
+        cluster.wait_formed();
+        let ids: Vec<String> =
+            cluster.nodes.iter().map(|node| node.status_text("cluster_id")).collect();
+        assert!(!ids[0].is_empty() && ids.iter().all(|id| *id == ids[0]), "{round}: {ids:?}");
+        let founders = cluster.nodes.iter().filter(|node| node.log().contains("forming cluster"));
+        assert_eq!(founders.count(), 1, "round {round}");
+    }
+}
+
+#[test]
+fn a_node_that_may_not_form_a_cluster_waits() {
+    let mut node = Node::new("alone");
+    node.set("BOOTSTRAP", "never").start();
+    // It says so every few seconds: by the second time it had every occasion to form one.
+    wait_until("the node waits", SOON, || node.log().matches("waiting: ").count() >= 2);
+    let (code, body) = node.health().expect("it answers");
+    assert!(code == 200 && body.contains("forming"), "{code} {body}");
+    assert_eq!(node.status_text("cluster_id"), "");
+}
+
+const IDLE_TIME: Duration = Duration::from_secs(5);
+const IDLE_RSS_MAX_BYTES: u64 = 64 << 20;
+
+#[test]
+fn an_idle_node_costs_little() {
+    let _turn = exclusive();
+    let cluster = Cluster::start(3);
+    // What the start left to do is done when LMDB has it all.
+    thread::sleep(2 * ELECTION_TIMEOUT);
+    let before: Vec<Duration> = cluster.nodes.iter().map(cpu_time).collect();
+    thread::sleep(IDLE_TIME);
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        let (used, rss) = (cpu_time(node) - before, rss_bytes(node));
+        let share = 100.0 * used.as_secs_f64() / IDLE_TIME.as_secs_f64();
+        println!("{}: {share:.2} % of a core, {} KiB", node.name, rss >> 10);
+        assert!(share < 1.0, "{} uses {share:.2} % of a core", node.name);
+        assert!(rss < IDLE_RSS_MAX_BYTES, "{} uses {rss} bytes", node.name);
+    }
+}
+
+/// What the process and its threads have used of the cores, by the scheduler's account.
+fn cpu_time(node: &Node) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{}/task", node.pid())).expect("it runs");
+    let of_task = |task: std::io::Result<fs::DirEntry>| {
+        let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    };
+    tasks.filter_map(of_task).sum()
+}
+
+fn rss_bytes(node: &Node) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.expect("the kernel tells it") << 10
+}

@@ -1,0 +1,119 @@
+//! Nodes that are killed while they work: nothing acknowledged is lost, nothing is applied twice, and as long as there
+//! is a majority the cluster goes on.
+
+mod harness;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{
+    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
+};
+use phalanx::client::Error;
+
+const LEADER_KILLS: usize = 20;
+
+#[test]
+fn the_leader_is_killed_again_and_again() {
+    let _turn = exclusive();
+    let mut rng = rng();
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(cluster.addresses());
+    let mut kills = Vec::new();
+    for _ in 0..LEADER_KILLS {
+        load.wait_progress();
+        thread::sleep(random_time(&mut rng, ELECTION_TIMEOUT));
+        let leader = cluster.leader();
+        kills.push(Instant::now());
+        cluster.nodes[leader].kill();
+        // Long enough for the others to have all but given up on it: the next leader may be killed right after its return.
+        thread::sleep(random_time(&mut rng, 4 * ELECTION_TIMEOUT));
+        cluster.nodes[leader].start();
+    }
+    load.wait_progress();
+    kills.push(Instant::now());
+    cluster.wait_formed();
+    let account = load.stop();
+
+    cluster.nodes.iter().for_each(|node| account.check(node));
+    assert_eq!(account.errors, [], "the client's own retries see to everything");
+    let mut gaps: Vec<Duration> =
+        kills.windows(2).map(|pair| account.longest_gap(pair[0]..=pair[1])).collect();
+    println!("in order: {gaps:.2?}");
+    gaps.sort();
+    let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    println!(
+        "{} writes; gaps without one: median {median:.2?}, worst {worst:.2?}",
+        account.acknowledged_at.len()
+    );
+    assert!(median <= ELECTION_TIMEOUT.mul_f64(1.6), "the median gap is {median:?}");
+    assert!(worst <= 4 * ELECTION_TIMEOUT, "the worst gap is {worst:?}");
+}
+
+#[test]
+fn all_nodes_are_killed_at_once() {
+    let _turn = exclusive();
+    let mut rng = rng();
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(cluster.addresses());
+    for _ in 0..3 {
+        load.wait_progress();
+        thread::sleep(random_time(&mut rng, 2 * ELECTION_TIMEOUT));
+        cluster.kill_at_once(0..3);
+        cluster.nodes.iter_mut().for_each(Node::start);
+        cluster.wait_formed();
+    }
+    let account = load.stop();
+    cluster.nodes.iter().for_each(|node| account.check(node));
+    assert_eq!(account.errors, []);
+}
+
+#[test]
+fn a_single_node_is_killed_again_and_again() {
+    let _turn = exclusive();
+    let mut rng = rng();
+    let mut node = Node::start_single("alone");
+    let load = Load::start(vec![node.address.clone()]);
+    for _ in 0..10 {
+        load.wait_progress();
+        thread::sleep(random_time(&mut rng, Duration::from_millis(500)));
+        node.restart();
+    }
+    load.wait_progress();
+    let account = load.stop();
+    account.check(&node);
+    assert_eq!(account.errors, []);
+}
+
+#[test]
+fn five_nodes_go_on_without_two_and_refuse_writes_without_three() {
+    let _turn = exclusive();
+    let mut cluster = Cluster::start(5);
+    let leader = cluster.leader();
+    let client = cluster.client(SOON);
+    client.put("key", "before").unwrap();
+
+    cluster.kill_at_once([leader, (leader + 1) % 5]);
+    client.put("key", "without two").unwrap();
+
+    cluster.kill_at_once([(leader + 2) % 5]);
+    let timeout = 2 * ELECTION_TIMEOUT;
+    for left in [(leader + 3) % 5, (leader + 4) % 5] {
+        let node = &cluster.nodes[left];
+        wait_until("the loss is noticed", SOON, || node.health().is_some_and(|(c, _)| c == 503));
+        let client = node.client(timeout);
+        let asked = Instant::now();
+        let error = client.put("key", "without three").unwrap_err();
+        assert!(asked.elapsed() < timeout + ELECTION_TIMEOUT, "{:?}: {error}", asked.elapsed());
+        let (Error::Unavailable { cause } | Error::Unknown { cause }) = &error else {
+            panic!("another kind of error: {error}")
+        };
+        assert!(cause.contains("no quorum"), "{error}");
+        let found = client.get_stale("key").unwrap().result;
+        assert_eq!(found.expect("it was written").value, "without two");
+    }
+
+    // The majority is back: so are writes.
+    cluster.nodes[leader].start();
+    cluster.client(SOON).put("key", "with three").unwrap();
+}
