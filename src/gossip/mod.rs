@@ -229,8 +229,8 @@ impl Gossip {
     /// Does what is due.
     pub fn wake(&mut self, now: Duration, out: &mut Output) {
         self.notice_stall(now);
-        self.expire_suspicions(now, out);
         self.drive_probe(now, out);
+        self.expire_suspicions(now, out);
         self.send_nacks(now, out);
         self.spread(now, out);
         self.retry_dead(now, out);

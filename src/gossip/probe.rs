@@ -111,8 +111,13 @@ impl Prober {
     }
 
     /// Whether this is the probe in progress, which is now answered.
-    pub fn answered(&mut self, number: u64) -> bool {
-        self.probe.take_if(|probe| probe.number == number).is_some()
+    pub fn answered(&mut self, now: Duration, number: u64) -> bool {
+        let answered = self.probe.take_if(|probe| probe.number == number).is_some();
+        if answered {
+            // A probe may take longer than its period. That is not to look as if we had not been run.
+            self.next_at = self.next_at.max(now);
+        }
+        answered
     }
 
     pub fn nacked(&mut self, number: u64) -> bool {
@@ -212,7 +217,10 @@ impl Gossip {
     fn ask_others(&mut self, now: Duration, out: &mut Output) {
         let Some(probe) = &mut self.prober.probe else { return };
         let (number, target, left) = (probe.number, probe.target, probe.until - now);
-        let Some(member) = self.members.get(target) else { return };
+        let Some(member) = self.members.get(target) else {
+            self.prober.probe = None;
+            return;
+        };
         let target_address = member.gossip_address.to_string();
         let relays = self.members.pick(self.settings.indirect_probes, &mut self.rng, |member| {
             member.state == State::Alive && member.node.raft_id != target

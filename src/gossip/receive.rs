@@ -116,7 +116,7 @@ impl Gossip {
     fn on_ack(&mut self, now: Duration, from: u64, number: u64, was_live: bool, out: &mut Output) {
         // A relay hands on the ack of our target. The direct one may still come, and be measured.
         if self.prober.is_relayed(number, from) {
-            self.end_probe(number);
+            self.end_probe(now, number);
             return;
         }
         let Some(ping) = self.prober.take(number) else {
@@ -132,7 +132,7 @@ impl Gossip {
                 self.pass_on_ack(origin, address, number, out);
                 return;
             }
-            Purpose::Probe => self.end_probe(number),
+            Purpose::Probe => self.end_probe(now, number),
             Purpose::Contact if !was_live && self.members.is_live(from) => {
                 if !out.syncs.contains(&from) {
                     out.syncs.push(from);
@@ -143,8 +143,8 @@ impl Gossip {
         self.measure(now, from, &ping);
     }
 
-    fn end_probe(&mut self, number: u64) {
-        if self.prober.answered(number) {
+    fn end_probe(&mut self, now: Duration, number: u64) {
+        if self.prober.answered(now, number) {
             self.awareness.better();
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Suspicion {
     wanted: usize,
     /// Who suspects, the first one included.
     by: BTreeSet<u64>,
+    /// The wait never shrinks into the past: to be late would look as if we had not been run.
+    not_before: Duration,
 }
 
 impl Suspicion {
@@ -28,12 +30,16 @@ impl Suspicion {
         // Everybody but the suspect and the first to suspect can confirm. Where those are too few, to wait for them
         // would only be slow.
         let wanted = if live.saturating_sub(2) < CONFIRMATIONS { 0 } else { CONFIRMATIONS };
-        Suspicion { start: now, min, max, wanted, by: BTreeSet::from([first]) }
+        Suspicion { start: now, min, max, wanted, by: BTreeSet::from([first]), not_before: now }
     }
 
     /// True if that is news which shortens the wait.
-    pub fn confirm(&mut self, by: u64) -> bool {
-        self.wants_confirmation() && self.by.insert(by)
+    pub fn confirm(&mut self, now: Duration, by: u64) -> bool {
+        let news = self.wants_confirmation() && self.by.insert(by);
+        if news {
+            self.not_before = now;
+        }
+        news
     }
 
     pub fn wants_confirmation(&self) -> bool {
@@ -42,12 +48,14 @@ impl Suspicion {
 
     /// When the suspect is to be declared dead.
     pub fn deadline(&self) -> Duration {
-        if !self.wants_confirmation() {
-            return self.start + self.min;
-        }
-        let confirmed = self.by.len() as f64;
-        let shrunk = confirmed.ln() / (self.wanted as f64 + 1.0).ln();
-        self.start + self.max - (self.max - self.min).mul_f64(shrunk)
+        let wait = if self.wants_confirmation() {
+            let confirmed = self.by.len() as f64;
+            let shrunk = confirmed.ln() / (self.wanted as f64 + 1.0).ln();
+            self.max - (self.max - self.min).mul_f64(shrunk)
+        } else {
+            self.min
+        };
+        (self.start + wait).max(self.not_before)
     }
 
     /// We did not listen for so long: that time does not count.
@@ -60,6 +68,7 @@ impl Suspicion {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
     const MIN: Duration = Duration::from_secs(4);
     const MAX: Duration = Duration::from_secs(24);
 
@@ -67,13 +76,20 @@ mod tests {
     fn the_wait_shrinks_with_independent_confirmations_only() {
         let mut suspicion = Suspicion::new(Duration::ZERO, 1, 5, MIN, MAX);
         assert_eq!(suspicion.deadline(), MAX);
-        assert!(!suspicion.confirm(1));
+        assert!(!suspicion.confirm(SECOND, 1));
         assert_eq!(suspicion.deadline(), MAX);
-        assert!(suspicion.confirm(2));
+        assert!(suspicion.confirm(SECOND, 2));
         assert!(suspicion.deadline() < MAX && suspicion.deadline() > MIN);
-        assert!(suspicion.confirm(3));
+        assert!(suspicion.confirm(SECOND, 3));
         assert_eq!(suspicion.deadline(), MIN);
-        assert!(!suspicion.confirm(4));
+        assert!(!suspicion.confirm(SECOND, 4));
+    }
+
+    #[test]
+    fn the_wait_does_not_end_in_the_past() {
+        let mut suspicion = Suspicion::new(Duration::ZERO, 1, 5, MIN, MAX);
+        assert!(suspicion.confirm(8 * SECOND, 2) && suspicion.confirm(9 * SECOND, 3));
+        assert_eq!(suspicion.deadline(), 9 * SECOND);
     }
 
     #[test]

@@ -35,6 +35,10 @@ fn an_hour_of_loss_and_long_ways_kills_nobody() {
     let suspected = count(|event| matches!(event, Event::Suspected(_)));
     let failed: u64 = world.running().map(|i| world.gossip(i).counters().probes_failed).sum();
     println!("one hour: {failed} probes failed, {suspected} suspicions told, nobody died");
+    for i in 0..5 {
+        assert_eq!(world.gossip(i).counters().stalls, 0, "it was always run in time");
+        assert_eq!(world.gossip(i).counters().false_deaths, 0);
+    }
     assert!(failed > 0, "the network was too good to show anything");
 }
 

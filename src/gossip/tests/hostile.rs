@@ -219,7 +219,7 @@ fn the_longest_names_still_fit_into_a_packet() {
             region: "r".repeat(64),
             version: "v".repeat(64),
             cluster_id: vec![7; 16].into(),
-            nonce: u64::MAX,
+            nonce: u64::MAX - i as u64,
             ..world.node(i, u64::MAX)
         };
         world.start(i, &node);

@@ -101,7 +101,7 @@ impl World {
         Node {
             raft_id: id(i),
             starts,
-            nonce: 1000 * starts + id(i),
+            nonce: starts.wrapping_mul(1000) + id(i),
             name: format!("node-{i}"),
             address: format!("host-{i}:9000"),
             gossip_address: advertised,
