@@ -31,7 +31,7 @@
 //! - `beliefs`: news of a node against what is known of it. [`members`]: the table.
 //! - `probe`: pings, by oneself and through others. `suspicion`, `awareness`, `rtt`: how long to wait.
 //! - `spread`: what is told, when and to whom. `broadcast`: the queue of it. `sync`: whole tables.
-//! - [`coordinate`]: Vivaldi.
+//! - [`mod@coordinate`]: network coordinates, after Vivaldi.
 //!
 //! Addresses are canonical: an IPv4 address mapped into IPv6 appears as IPv4, and the shell maps it back where its
 //! socket needs that.

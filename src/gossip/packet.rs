@@ -1,7 +1,8 @@
 //! Bytes to packets and back: checksum, version, and the limits of every field. What passes here is well formed; it
 //! may still be wrong.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;

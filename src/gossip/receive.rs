@@ -63,9 +63,8 @@ impl Gossip {
             Some(Body::Ping(_)) => self.counters.misaddressed += 1,
             Some(Body::Ack(ack)) => self.on_ack(now, packet.from, ack.number, was_live, out),
             Some(Body::Nack(nack)) => {
-                if !self.prober.nacked(nack.number) {
-                    self.counters.unexpected_answers += 1;
-                }
+                let expected = self.prober.nacked(nack.number);
+                self.counters.unexpected_answers += u64::from(!expected);
             }
             Some(Body::Request(request)) => {
                 self.on_ping_request(now, packet.from, from, &request, out);

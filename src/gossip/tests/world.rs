@@ -97,7 +97,7 @@ impl World {
     /// address.
     pub fn node(&self, i: usize, starts: u64) -> Node {
         let advertised =
-            if i % 2 == 0 { self.machines[i].address.to_string() } else { String::new() };
+            if i.is_multiple_of(2) { self.machines[i].address.to_string() } else { String::new() };
         Node {
             raft_id: id(i),
             starts,
