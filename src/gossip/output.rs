@@ -85,6 +85,8 @@ pub struct Counters {
     pub pings_refused: u64,
     /// Probes begun.
     pub probes: u64,
+    /// Probes for which others were asked, because the direct ping was not answered in time.
+    pub indirect_probes: u64,
     /// Probes without an answer, direct or by others.
     pub probes_failed: u64,
     /// Claims that this node was suspect or dead, or other forgeries of it, that it refuted.

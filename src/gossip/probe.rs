@@ -225,6 +225,7 @@ impl Gossip {
         let relays = self.members.pick(self.settings.indirect_probes, &mut self.rng, |member| {
             member.state == State::Alive && member.node.raft_id != target
         });
+        self.counters.indirect_probes += 1;
         probe.ask_others_at = None;
         probe.asked = !relays.is_empty();
         probe.nacks_missing = relays.len() as u32;

@@ -53,14 +53,17 @@ fn an_hour_of_loss_and_long_ways_kills_nobody() {
 #[test]
 fn a_far_peer_is_not_suspected_for_being_far() {
     let mut world = World::new(3, 3);
-    // Probes that ended with their period would all be too short.
-    world.settings.probe_period = 200 * MILLI;
     world.rtt_ms = Box::new(|_, _| 300.0);
     world.jitter = 0.5;
     world.start_all();
     world.run_for(600 * SECOND);
     assert!(world.is_complete());
     assert_eq!(world.count(|event| matches!(event, Event::Suspected(_))), 0);
+    for i in 0..3 {
+        let counters = world.gossip(i).counters();
+        let (probes, indirect) = (counters.probes, counters.indirect_probes);
+        assert!(indirect * 50 < probes, "others were asked in {indirect} of {probes} probes");
+    }
 }
 
 #[test]
