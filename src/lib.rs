@@ -28,6 +28,7 @@
 //! - [`replica`] agrees on the order of writes: consensus.
 //! - [`log`]: the write-ahead log.
 //! - [`store`]: the state machine, and LMDB under it.
+//! - [`gossip`]: who is there, who has died, how far away each is.
 //! - [`http`], [`metrics`]: what a node tells of itself.
 //! - [`limits`], [`error`]: every bound, and the one error type.
 //! - [`client`], [`cli`]: the other end: the client library, and the command line over it.
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod error;
+pub mod gossip;
 pub mod http;
 pub mod limits;
 pub mod log;

@@ -101,6 +101,30 @@ pub const TICK_MS_MAX: u64 = 10_000;
 /// ELECTION and HEARTBEAT, in ticks.
 pub const TICKS_MAX: usize = 1_000;
 
+// ---- Gossip. ----
+
+/// A datagram: what every path of IPv6 carries unfragmented, less headers and a tunnel's share.
+pub const GOSSIP_PACKET_LEN_MAX: usize = 1200;
+/// A whole table, as two nodes exchange it over TCP.
+pub const GOSSIP_SYNC_LEN_MAX: usize = MIB;
+/// Other nodes that are known, the dead included; the longest dead make room, past that new ones are refused.
+pub const GOSSIP_MEMBERS_MAX: usize = 512;
+/// Pings whose answer is waited for, those on behalf of others included.
+pub const GOSSIP_PINGS_MAX: usize = 512;
+/// Seeds that are pinged at once.
+pub const GOSSIP_SEEDS_MAX: usize = 64;
+/// host:port of a node: a DNS name of 253 bytes, and the port.
+pub const ADDRESS_LEN_MAX: usize = 259;
+/// ip:port of a node, with an IPv6 scope.
+pub const IP_ADDRESS_LEN_MAX: usize = 64;
+/// A node's region.
+pub const REGION_LEN_MAX: usize = 64;
+/// A node's version.
+pub const VERSION_LEN_MAX: usize = 64;
+/// The description of a node, all fields at their longest, with room for the numbers.
+pub const GOSSIP_NODE_LEN_MAX: usize =
+    NAME_LEN_MAX + ADDRESS_LEN_MAX + IP_ADDRESS_LEN_MAX + REGION_LEN_MAX + VERSION_LEN_MAX + 100;
+
 // ---- The log. ----
 
 /// Length of a segment of the log. A batch lies within one segment.
@@ -166,4 +190,10 @@ const _: () = {
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(VOTERS_MAX % 2 == 1);
+    // A packet holds the longest introduction with a body; a table holds every member.
+    assert!(GOSSIP_NODE_LEN_MAX + 400 < GOSSIP_PACKET_LEN_MAX);
+    assert!((GOSSIP_MEMBERS_MAX + 1) * (GOSSIP_NODE_LEN_MAX + 64) < GOSSIP_SYNC_LEN_MAX);
+    assert!(GOSSIP_SYNC_LEN_MAX < FRAME_LEN_MAX);
+    assert!(MEMBERS_MAX < GOSSIP_MEMBERS_MAX);
+    assert!(GOSSIP_SEEDS_MAX < GOSSIP_PINGS_MAX);
 };
