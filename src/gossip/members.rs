@@ -1,7 +1,7 @@
 //! The table of the other nodes: what this node believes about each.
 //!
 //! Invariant: a belief only climbs, in the order of (starts, incarnation, state). That is what makes duplicates,
-//! reordering and old news harmless; [`Life::newer_than`] and [`Member::yields_to`] are its one definition.
+//! reordering and old news harmless; `Life::newer_than` and `Member::yields_to` are its one definition.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
