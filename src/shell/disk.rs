@@ -132,7 +132,7 @@ impl LogDisk {
             locked(socket::lock(&file))?;
             return Ok(SegmentFile::Direct(file));
         }
-        // O_DIRECT is refused here.
+        // Most likely O_DIRECT is refused here. If it is something else, this open meets it too and names it.
         let file = options.buffered_open(&path).await.map_err(|e| Error::io(action(), e.into()))?;
         locked(socket::lock(&file))?;
         Ok(SegmentFile::Buffered(file))
