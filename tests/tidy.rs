@@ -23,11 +23,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("log",     &["wire", "limits", "error"]),
     ("store",   &["wire", "limits", "error"]),
     ("gossip",  &["wire", "limits"]),
-    ("node",    &["replica", "log", "store", "wire", "limits", "error", "metrics"]),
+    ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
     ("http",    &["limits", "metrics"]),
     ("client",  &["wire", "limits", "error"]),
     ("cli",     &["client", "wire", "limits"]),
-    ("shell",   &["node", "replica", "log", "store", "http", "config", "wire", "limits", "error", "metrics"]),
+    ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
     ("bin",     &["shell", "cli", "config", "error"]),
 ];
 

@@ -57,6 +57,9 @@ impl<M: Map> Node<M> {
                 self.insert_write(origin, deadline, write);
                 Ok(None)
             }
+            Some(request::Command::RemoveMember(_) | request::Command::TransferLeader(_)) => {
+                Err(Refused(refusal(Code::Invalid, "not yet")))
+            }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
                 if get.stale {

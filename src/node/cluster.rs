@@ -244,7 +244,8 @@ impl<M: Map> Node<M> {
             _ => {}
         }
         if !request.forwarded {
-            let reply = JoinReply { cluster_id: self.identity.cluster_id.clone(), refused };
+            let cluster_id = self.identity.cluster_id.clone();
+            let reply = JoinReply { cluster_id, refused, is_final: false };
             let message = Message { message: Some(formation::Message::JoinReply(reply)) };
             self.effects.frames.push((from, peers::formation_frame(message)));
         }

@@ -34,14 +34,19 @@ mod writes;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::error::Result;
+use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
 use crate::log::{Contents, Log, Prepare, check_applied};
 use crate::metrics::Counters;
 use crate::replica::formation::Formation;
+use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
 use crate::store::map::Map;
 use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
@@ -76,6 +81,45 @@ pub struct Settings {
     pub expect: u32,
     /// BOOTSTRAP: whether this node may form one.
     pub may_form: bool,
+    /// PEERS, without this node.
+    pub peers: Vec<Peer>,
+    /// TARGET_VOTERS and DEAD_AFTER.
+    pub policy: Policy,
+    /// For gossip.
+    pub mesh: MeshSettings,
+}
+
+/// A node that the settings name.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its NODE_ID.
+    pub name: String,
+    /// host:port, where it is told.
+    pub address: Option<String>,
+}
+
+/// What a node tells the mesh of itself beside its identity.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// How gossip is timed.
+    pub gossip: gossip::Settings,
+    /// host:port where clients and peers reach the node, with a wildcard for the host if it cannot tell.
+    pub address: String,
+    /// ip:port of its datagrams, with a wildcard if it cannot tell.
+    pub gossip_address: String,
+    /// REGION; may be empty.
+    pub region: String,
+    /// Seeds gossip's choices.
+    pub seed: u64,
+}
+
+/// Where a connection to another node is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// Whom to expect there, for the log.
+    pub name: String,
+    /// host:port
+    pub address: String,
 }
 
 /// What recovery read back of the log.
@@ -112,6 +156,12 @@ pub enum Input {
     Committed(Committed),
     /// A range read was run.
     Scanned(Token, ScanResult),
+    /// A datagram of gossip.
+    Datagram(SocketAddr, Vec<u8>),
+    /// Where other nodes may be: SEEDS, as they resolve now.
+    Seeds(Vec<SocketAddr>),
+    /// A member of the cluster says that this node was removed, and how to go on.
+    Removed(String),
     /// Whether the disk has room for more writes; if not, why.
     DiskSpace(std::result::Result<(), String>),
     /// The node is to stop: hand over, finish what is in flight, accept nothing new.
@@ -124,6 +174,10 @@ pub struct Effects<M: Map> {
     pub replies: Vec<(ConnectionId, ServerFrame)>,
     /// Frames for peers, by raft id.
     pub frames: Vec<(u64, PeerFrame)>,
+    /// Datagrams of gossip.
+    pub datagrams: Vec<(SocketAddr, Bytes)>,
+    /// Raft ids that do not belong here any more: connections with them are to be ended, both ways.
+    pub unlink: Vec<u64>,
     /// To be written to the log, durably.
     pub write: Option<LogWrite>,
     /// A segment to be made ready.
@@ -143,6 +197,8 @@ impl<M: Map> Default for Effects<M> {
         Effects {
             replies: Vec::new(),
             frames: Vec::new(),
+            datagrams: Vec::new(),
+            unlink: Vec::new(),
             write: None,
             prepare: None,
             commit: None,
@@ -291,6 +347,7 @@ impl<M: Map> Node<M> {
                 self.effects.retired.push(retired);
             }
             Input::Scanned(token, result) => self.on_scanned(token, result),
+            Input::Datagram(..) | Input::Seeds(_) | Input::Removed(_) => {}
             Input::DiskSpace(space) => self.on_disk_space(space),
             Input::Stop => self.on_stop(),
         }
@@ -376,6 +433,32 @@ impl<M: Map> Node<M> {
     pub fn may_stop(&self) -> bool {
         let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
         self.stopping && !leads && self.requests.len() == 0
+    }
+
+    /// Where connections to other nodes are wanted.
+    pub fn link_targets(&self) -> Vec<LinkTarget> {
+        Vec::new()
+    }
+
+    /// Whether gossip knows of no other live node: then seeds are worth a look soon.
+    pub fn is_alone_in_mesh(&self) -> bool {
+        true
+    }
+
+    /// Why the node has come to its end by itself, if it has: it was removed, or refused for good. Once
+    /// [`Node::may_stop`], the process ends with this for its error.
+    pub fn ended(&self) -> Option<&str> {
+        None
+    }
+
+    /// What gossip has counted.
+    pub fn gossip_counters(&self) -> gossip::Counters {
+        gossip::Counters::default()
+    }
+
+    /// Lifeguard's score: 0 is healthy.
+    pub fn gossip_health(&self) -> u32 {
+        0
     }
 
     /// The identity, as the node greets others with.

@@ -7,10 +7,11 @@ use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
-    Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, Write, response,
+    Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, response,
 };
 use crate::wire::peer::{
-    Formation, Forward, ForwardReply, PeerFrame, RaftMessage, formation, peer_frame::Frame,
+    Formation, Forward, ForwardReply, PeerFrame, RaftMessage, formation, forward::Command,
+    peer_frame::Frame,
 };
 
 pub(super) fn raft_frame(message: RaftMessage) -> PeerFrame {
@@ -21,8 +22,8 @@ pub(super) fn formation_frame(message: Formation) -> PeerFrame {
     PeerFrame { frame: Some(Frame::Formation(message)) }
 }
 
-pub(super) fn forward_frame(id: Token, timeout_ms: u32, write: Write) -> PeerFrame {
-    PeerFrame { frame: Some(Frame::Forward(Forward { id, timeout_ms, write: Some(write) })) }
+pub(super) fn forward_frame(id: Token, timeout_ms: u32, command: Command) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::Forward(Forward { id, timeout_ms, command: Some(command) })) }
 }
 
 pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
@@ -168,6 +169,7 @@ impl<M: Map> Node<M> {
                 Frame::Raft(message) => self.on_raft(from.raft_id, message),
                 Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
                 Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
+                Frame::GossipTable(_) => {}
                 Frame::Formation(_) => unreachable!("matched above"),
             },
             // Between clusters, and from nodes without one, nothing else is heard.
@@ -210,7 +212,7 @@ impl<M: Map> Node<M> {
 
     fn on_forward(&mut self, from: u64, forward: Forward) {
         let origin = Origin::Peer { raft_id: from, id: forward.id };
-        let Some(write) = forward.write else { return };
+        let Some(Command::Write(write)) = forward.command else { return };
         let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads());
         let admitted = match leads {
             true => crate::wire::validate::write(&write).and_then(|()| self.admit()),

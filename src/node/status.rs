@@ -20,6 +20,7 @@ impl<M: Map> Node<M> {
             leader_raft_id: leader.unwrap_or(0),
             leader_name: leader.map(|raft_id| self.name_of(raft_id)).unwrap_or_default(),
             unavailable: self.unavailable().unwrap_or_default(),
+            mesh: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::store::Outcome;
 use crate::store::map::Map;
 use crate::wire::client::{Code, Error as Refusal, Response, Write, op, response};
 use crate::wire::log::Command;
+use crate::wire::peer::forward;
 
 impl<M: Map> Node<M> {
     pub(super) fn insert_write(&mut self, origin: Origin, deadline: Duration, write: Write) {
@@ -71,7 +72,10 @@ impl<M: Map> Node<M> {
         *place = Place::Forwarded { to: leader };
         let timeout_ms = left.as_millis().max(1) as u32;
         self.counters.forwarded += 1;
-        self.effects.frames.push((leader, peers::forward_frame(token, timeout_ms, write.clone())));
+        self.effects.frames.push((
+            leader,
+            peers::forward_frame(token, timeout_ms, forward::Command::Write(write.clone())),
+        ));
     }
 
     /// Proposes all writes that gathered in this turn.

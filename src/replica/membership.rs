@@ -9,6 +9,8 @@
 //! - A name belongs to one raft id.
 
 use crate::limits::{MEMBERS_MAX, PROMOTION_LAG_MAX, VOTERS_MAX};
+use std::time::Duration;
+
 use crate::wire::log::{ConfChange, ConfState, Genesis, MemberInfo, Membership, conf_change};
 
 /// A member as the leader sees its log.
@@ -18,6 +20,15 @@ pub struct Progress {
     pub raft_id: u64,
     /// How far its log is known to agree with the leader's.
     pub matched: u64,
+}
+
+/// What the operator wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// TARGET_VOTERS: odd, at most [`VOTERS_MAX`].
+    pub target_voters: usize,
+    /// DEAD_AFTER: a voter that is gone for so long is replaced.
+    pub dead_after: Duration,
 }
 
 /// The change that makes the first member of a new cluster: the data of its entry 1.

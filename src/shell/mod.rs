@@ -163,6 +163,18 @@ fn node_settings(settings: &Settings, identity: &Identity) -> Result<node::Setti
         },
         expect: settings.expect as u32,
         may_form: settings.bootstrap == Bootstrap::Auto,
+        peers: Vec::new(),
+        policy: crate::replica::membership::Policy {
+            target_voters: 5,
+            dead_after: Duration::from_secs(300),
+        },
+        mesh: node::MeshSettings {
+            gossip: Default::default(),
+            address: identity.address.clone(),
+            gossip_address: String::new(),
+            region: String::new(),
+            seed: random_u64()?,
+        },
     })
 }
 

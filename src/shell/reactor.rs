@@ -170,8 +170,18 @@ impl Reactor {
     }
 
     fn carry_out(&self, effects: Effects<LmdbMap>) {
-        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } =
-            effects;
+        let Effects {
+            replies,
+            frames,
+            datagrams: _,
+            unlink: _,
+            write,
+            prepare,
+            commit,
+            retired,
+            scans,
+            identity_changed,
+        } = effects;
         if let Some(write) = write {
             self.disk.submit(write);
         }

@@ -36,6 +36,7 @@ pub(super) fn frame(
             format!("ForwardReply: {}", result(reply.response.as_ref()?))
         }
         peer_frame::Frame::Formation(message) => formation(world, message.message.as_ref()?),
+        peer_frame::Frame::GossipTable(_) => return None,
     };
     let [from, to] = [from, to].map(|i| &world.machines[i].name);
     let lost = if lost { "  (lost)" } else { "" };

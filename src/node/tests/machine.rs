@@ -117,6 +117,18 @@ impl Machine {
             },
             expect: self.config.expect,
             may_form: self.config.may_form,
+            peers: Vec::new(),
+            policy: crate::replica::membership::Policy {
+                target_voters: 5,
+                dead_after: Duration::from_secs(300),
+            },
+            mesh: super::super::MeshSettings {
+                gossip: Default::default(),
+                address: identity.address.clone(),
+                gossip_address: String::new(),
+                region: String::new(),
+                seed: 0,
+            },
         };
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
         let node = Node::new(settings, identity, recovered, store, self.clock(world_now))

@@ -308,8 +308,18 @@ impl World {
     }
 
     fn carry_out(&mut self, i: usize, effects: Effects<MemMap>) {
-        let Effects { replies, frames, write, prepare, commit, retired, scans, identity_changed } =
-            effects;
+        let Effects {
+            replies,
+            frames,
+            datagrams: _,
+            unlink: _,
+            write,
+            prepare,
+            commit,
+            retired,
+            scans,
+            identity_changed,
+        } = effects;
         if let Some(write) = write {
             let before = self.process(i).writing.replace(write);
             assert!(before.is_none(), "two writes in flight");
