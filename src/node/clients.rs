@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use prost::Message;
 
+use super::orders::Order;
 use super::reads::PROBE;
-use super::requests::{Origin, Place, Request, Work};
+use super::requests::{Origin, Request, Work};
 use super::{ConnectionId, Node, Stage, Token, peers};
 use crate::error::{Result, refusal};
 use crate::limits::{
@@ -57,8 +58,13 @@ impl<M: Map> Node<M> {
                 self.insert_write(origin, deadline, write);
                 Ok(None)
             }
-            Some(request::Command::RemoveMember(_) | request::Command::TransferLeader(_)) => {
-                Err(Refused(refusal(Code::Invalid, "not yet")))
+            Some(
+                command @ (request::Command::RemoveMember(_) | request::Command::TransferLeader(_)),
+            ) => {
+                let Some(order) = Order::of_request(&command) else { return Ok(None) };
+                order.check().and_then(|()| self.admit()).map_err(Refused)?;
+                self.insert_order(origin, deadline, order, false);
+                Ok(None)
             }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
@@ -213,12 +219,7 @@ impl<M: Map> Node<M> {
     }
 
     fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {
-        let sent = self.requests.get(token).is_some_and(|request| {
-            matches!(
-                request.work,
-                Work::Write { place: Place::Proposed { .. } | Place::Forwarded { .. }, .. }
-            )
-        });
+        let sent = self.requests.is_open(token);
         let mut refused = if leaderless {
             let message = "no quorum: this node knows of no leader, and a majority of the voters cannot be reached";
             refusal(Code::NoQuorum, message)

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::replica::formation::Step;
 use crate::replica::{FINE_TICKS, Recovered, Replica, Role, membership};
 use crate::store::map::Map;
-use crate::wire::log::{ConfChange, Entry, EntryKind, HardState, MemberInfo, Record, Standing};
-use crate::wire::peer::{Formation as Message, JoinReply, JoinRequest, formation};
+use crate::wire::log::{ConfChange, Entry, EntryKind, HardState, Record, Standing};
+use crate::wire::peer::Formation as Message;
 
 /// What follows when a record is durable.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl<M: Map> Node<M> {
         if let Stage::Member(replica) = &mut self.stage {
             replica.tick();
         }
+        self.wake_gossip();
         if self.ticks.is_multiple_of(FINE_TICKS as u64) {
             self.on_whole_tick();
         }
@@ -50,17 +51,17 @@ impl<M: Map> Node<M> {
     /// After how many ticks the node has something to do, unless something happens before. At most [`FINE_TICKS`].
     pub fn ticks_until_due(&self) -> u32 {
         let until_whole = FINE_TICKS - (self.ticks % u64::from(FINE_TICKS)) as u32;
-        match &self.stage {
-            Stage::Member(replica) => {
-                until_whole.min(replica.ticks_until_due().try_into().unwrap_or(u32::MAX))
-            }
-            _ => until_whole,
-        }
+        let until_raft = match &self.stage {
+            Stage::Member(replica) => replica.ticks_until_due().try_into().unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        };
+        until_whole.min(until_raft).min(self.ticks_until_gossip()).max(1)
     }
 
     /// Once per TICK_MS.
     fn on_whole_tick(&mut self) {
         self.expire_requests();
+        self.look_at_members();
         self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {
@@ -155,43 +156,8 @@ impl<M: Map> Node<M> {
         self.stage =
             Stage::Member(Box::new(Replica::new(self.settings.replica.clone(), recovered)?));
         self.effects.identity_changed = true;
+        self.describe_anew();
         Ok(())
-    }
-
-    /// What only now and then needs a look: is a change of the membership due, does this node still wait to be added?
-    fn change_membership(&mut self) {
-        let Stage::Member(replica) = &mut self.stage else { return };
-        let Some(membership) = self.store.membership() else { return self.ask_to_be_added() };
-        if !membership.members.iter().any(|member| member.raft_id == self.identity.raft_id) {
-            return self.ask_to_be_added();
-        }
-        if !replica.may_change_membership() {
-            return;
-        }
-        let mut reachable = replica.progress();
-        reachable.retain(|node| self.links.contains_key(&node.raft_id));
-        if let Some(change) = membership::due(membership, &reachable, replica.commit()) {
-            // Rejected: it is due still, and proposed again.
-            let _ = replica.propose_conf_change(&change);
-        }
-    }
-
-    fn ask_to_be_added(&mut self) {
-        let join = JoinRequest { member: Some(self.member_info()), forwarded: false };
-        for (raft_id, peer) in &self.links {
-            if peer.cluster_id == self.identity.cluster_id {
-                let message = Message { message: Some(formation::Message::Join(join.clone())) };
-                self.effects.frames.push((*raft_id, peers::formation_frame(message)));
-            }
-        }
-    }
-
-    fn member_info(&self) -> MemberInfo {
-        MemberInfo {
-            raft_id: self.identity.raft_id,
-            name: self.identity.name.clone(),
-            address: self.identity.address.clone(),
-        }
     }
 
     /// A leader that stops, or cannot write, lets another lead. For want of space now and then only: the others may have none
@@ -203,51 +169,6 @@ impl<M: Map> Node<M> {
         } else if self.no_space.is_some() && now >= self.hand_over_after {
             self.hand_over_after = now + HAND_OVER_EVERY * self.settings.replica.election_timeout();
             self.hand_over();
-        }
-    }
-
-    /// A node asks to be added: the leader does it, another member tells the leader.
-    pub(super) fn on_join(&mut self, from: u64, request: JoinRequest) {
-        let Stage::Member(replica) = &mut self.stage else { return };
-        let Some(member) = &request.member else { return };
-        let mut refused = String::new();
-        match (self.store.membership(), replica.leader()) {
-            (Some(membership), _) if replica.leads() => {
-                let own = self.identity.raft_id;
-                let answers = |raft_id| raft_id == own || self.links.contains_key(&raft_id);
-                match membership::join(membership, member, answers) {
-                    Ok(Some(change)) if replica.may_change_membership() => {
-                        ::log::info!(
-                            "adding {} (raft id {}) as a learner",
-                            member.name,
-                            member.raft_id
-                        );
-                        // Rejected: the node asks again.
-                        let _ = replica.propose_conf_change(&change);
-                    }
-                    Ok(_) => {}
-                    Err(why) => {
-                        // The node keeps asking, and may not be reached from here; the same answer is told once.
-                        if self.told_refusal != why {
-                            ::log::warn!("{} is not added: {why}", member.name);
-                            self.told_refusal.clone_from(&why);
-                        }
-                        refused = why;
-                    }
-                }
-            }
-            (_, Some(leader)) if !request.forwarded => {
-                let forwarded = JoinRequest { forwarded: true, ..request.clone() };
-                let message = Message { message: Some(formation::Message::Join(forwarded)) };
-                self.effects.frames.push((leader, peers::formation_frame(message)));
-            }
-            _ => {}
-        }
-        if !request.forwarded {
-            let cluster_id = self.identity.cluster_id.clone();
-            let reply = JoinReply { cluster_id, refused, is_final: false };
-            let message = Message { message: Some(formation::Message::JoinReply(reply)) };
-            self.effects.frames.push((from, peers::formation_frame(message)));
         }
     }
 
@@ -301,6 +222,7 @@ impl<M: Map> Node<M> {
         let name = leader.map_or("none".to_owned(), |raft_id| self.name_of(raft_id));
         ::log::info!("{} in term {}, leader: {name}", role_name(role), replica.term());
         self.known = KnownLeader { role, leader, leaderless_since };
+        self.describe_anew();
         if let Some(leader) = leader {
             // Writes that the leader before it has go to this one: it knows whether they were applied.
             self.take_back(|to| to != leader);
@@ -340,7 +262,11 @@ impl<M: Map> Node<M> {
             names(&conf_state.voters),
             names(&conf_state.learners)
         );
+        let known: &[u64] = self.store.membership().map_or(&[], |before| &before.removed);
+        let removed = after.removed.iter().filter(|raft_id| !known.contains(raft_id));
+        let removed = removed.copied().collect();
         self.store.apply_membership(index, term, after);
+        self.part_with(removed);
     }
 
     pub(super) fn on_disk_space(&mut self, space: std::result::Result<(), String>) {

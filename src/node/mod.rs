@@ -24,6 +24,9 @@
 mod clients;
 mod cluster;
 mod journal;
+mod members;
+mod mesh;
+mod orders;
 mod peers;
 mod reads;
 mod requests;
@@ -60,6 +63,7 @@ pub use requests::{ConnectionId, Token};
 
 use cluster::Then;
 use journal::Journal;
+use members::{Conflict, Sightings};
 use reads::ReadQueue;
 use requests::Requests;
 
@@ -231,12 +235,14 @@ pub struct Node<M: Map> {
     journal: Journal<Then>,
     requests: Requests,
     reads: ReadQueue,
-    /// Writes that wait for a leader.
+    /// Writes and orders that wait for a leader.
     to_dispatch: Vec<Token>,
     /// Writes that the leader that is known does not take: given to the next one, or to this one with the next whole tick.
     put_off: Vec<Token>,
     /// Writes that the leader proposes at the end of this turn.
     to_propose: Vec<Token>,
+    /// Orders that are not done.
+    orders: Vec<Token>,
     /// Committed entries that wait until the store has room.
     to_apply: VecDeque<crate::replica::Committed>,
     /// Who is at the other end of the connections to peers.
@@ -244,12 +250,18 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
+    gossip: gossip::Gossip,
+    left_mesh_at: Option<Duration>,
+    sightings: Sightings,
+    conflict: Option<Conflict>,
     /// Why this node was last refused by the cluster, or refused another.
     told_refusal: String,
     no_space: Option<String>,
     /// Not before this time is leadership handed over again for want of space.
     hand_over_after: Duration,
     stopping: bool,
+    /// Why the node has come to its end by itself.
+    ended: Option<String>,
     ticks: u64,
     counters: Counters,
     effects: Effects<M>,
@@ -299,6 +311,7 @@ impl<M: Map> Node<M> {
             )?;
             Stage::Member(Box::new(replica))
         };
+        let gossip = mesh::start(&settings.mesh, &identity, now.monotonic)?;
         let mut rng = fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce);
         Ok(Node {
             settings,
@@ -314,14 +327,20 @@ impl<M: Map> Node<M> {
             to_dispatch: Vec::new(),
             put_off: Vec::new(),
             to_propose: Vec::new(),
+            orders: Vec::new(),
             to_apply: Default::default(),
             links: BTreeMap::new(),
             greeted: BTreeMap::new(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
+            gossip,
+            left_mesh_at: None,
+            sightings: Sightings::default(),
+            conflict: None,
             told_refusal: String::new(),
             no_space: None,
             hand_over_after: Duration::ZERO,
             stopping: false,
+            ended: None,
             ticks: 0,
             counters: Counters::default(),
             effects: Effects::default(),
@@ -347,7 +366,9 @@ impl<M: Map> Node<M> {
                 self.effects.retired.push(retired);
             }
             Input::Scanned(token, result) => self.on_scanned(token, result),
-            Input::Datagram(..) | Input::Seeds(_) | Input::Removed(_) => {}
+            Input::Datagram(from, bytes) => self.on_datagram(from, &bytes),
+            Input::Seeds(seeds) => self.on_seeds(&seeds),
+            Input::Removed(why) => self.on_removed(why),
             Input::DiskSpace(space) => self.on_disk_space(space),
             Input::Stop => self.on_stop(),
         }
@@ -366,6 +387,7 @@ impl<M: Map> Node<M> {
         // First: writes that a leader before had go to the one that is known now.
         self.tell_changes();
         self.dispatch_writes();
+        self.drive_orders();
         self.propose_writes()?;
         self.drain()?;
         self.start_scans()?;
@@ -414,6 +436,7 @@ impl<M: Map> Node<M> {
     fn on_stop(&mut self) {
         self.stopping = true;
         self.hand_over();
+        self.leave_mesh();
     }
 
     /// Hands leadership over, if this node has it and there is somebody to take it.
@@ -429,36 +452,16 @@ impl<M: Map> Node<M> {
     }
 
     /// Whether a node that was told to stop has finished: every request is answered, and it does not lead (or there is
-    /// nobody to lead instead). What was acknowledged is durable, here as always.
+    /// nobody to lead instead), and the mesh has heard of it. What was acknowledged is durable, here as always.
     pub fn may_stop(&self) -> bool {
         let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads() && replica.is_handing_over());
-        self.stopping && !leads && self.requests.len() == 0
-    }
-
-    /// Where connections to other nodes are wanted.
-    pub fn link_targets(&self) -> Vec<LinkTarget> {
-        Vec::new()
-    }
-
-    /// Whether gossip knows of no other live node: then seeds are worth a look soon.
-    pub fn is_alone_in_mesh(&self) -> bool {
-        true
+        self.stopping && !leads && self.requests.len() == 0 && self.has_said_goodbye()
     }
 
     /// Why the node has come to its end by itself, if it has: it was removed, or refused for good. Once
     /// [`Node::may_stop`], the process ends with this for its error.
     pub fn ended(&self) -> Option<&str> {
-        None
-    }
-
-    /// What gossip has counted.
-    pub fn gossip_counters(&self) -> gossip::Counters {
-        gossip::Counters::default()
-    }
-
-    /// Lifeguard's score: 0 is healthy.
-    pub fn gossip_health(&self) -> u32 {
-        0
+        self.ended.as_deref()
     }
 
     /// The identity, as the node greets others with.

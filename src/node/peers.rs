@@ -1,17 +1,19 @@
 //! What nodes tell each other, and whom a node speaks with at all.
 
+use super::orders::Order;
 use super::requests::{Origin, Place, Work};
 use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
+use crate::replica::membership;
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
     Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, response,
 };
 use crate::wire::peer::{
-    Formation, Forward, ForwardReply, PeerFrame, RaftMessage, formation, forward::Command,
-    peer_frame::Frame,
+    Formation, Forward, ForwardReply, GossipTable, PeerFrame, RaftMessage, formation,
+    forward::Command, peer_frame::Frame,
 };
 
 pub(super) fn raft_frame(message: RaftMessage) -> PeerFrame {
@@ -24,6 +26,10 @@ pub(super) fn formation_frame(message: Formation) -> PeerFrame {
 
 pub(super) fn forward_frame(id: Token, timeout_ms: u32, command: Command) -> PeerFrame {
     PeerFrame { frame: Some(Frame::Forward(Forward { id, timeout_ms, command: Some(command) })) }
+}
+
+pub(super) fn table_frame(table: GossipTable) -> PeerFrame {
+    PeerFrame { frame: Some(Frame::GossipTable(table)) }
 }
 
 pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
@@ -96,6 +102,12 @@ impl<M: Map> Node<M> {
             }
             return Err(refusal(Code::Invalid, message));
         }
+        let is_removed = |known| membership::is_removed(known, from.raft_id);
+        if from.cluster_id == self.identity.cluster_id
+            && self.store.membership().is_some_and(is_removed)
+        {
+            return Err(refusal(Code::Removed, self.was_removed(&from.name)));
+        }
         if self.greeted.len() >= GREETED_MAX {
             // Whoever is known to belong to the cluster is remembered, for it is its copies that do harm.
             let members: Vec<u64> = self.members().iter().map(|member| member.raft_id).collect();
@@ -165,12 +177,12 @@ impl<M: Map> Node<M> {
         self.counters.messages_received += 1;
         match frame.frame {
             Some(Frame::Formation(message)) => self.on_formation(from, message),
+            Some(Frame::GossipTable(table)) => self.on_gossip_table(from.raft_id, &table),
             Some(frame) if from.cluster_id == self.identity.cluster_id => match frame {
                 Frame::Raft(message) => self.on_raft(from.raft_id, message),
                 Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
                 Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
-                Frame::GossipTable(_) => {}
-                Frame::Formation(_) => unreachable!("matched above"),
+                Frame::Formation(_) | Frame::GossipTable(_) => unreachable!("matched above"),
             },
             // Between clusters, and from nodes without one, nothing else is heard.
             Some(_) | None => self.counters.protocol_errors += 1,
@@ -182,12 +194,11 @@ impl<M: Map> Node<M> {
             (Stage::Member(_), Some(formation::Message::Join(join))) => {
                 self.on_join(from.raft_id, join)
             }
-            (Stage::Member(_), Some(formation::Message::JoinReply(reply)))
-                if !reply.refused.is_empty() && self.told_refusal != reply.refused =>
-            {
-                // The node keeps asking; the same answer is told once.
-                ::log::warn!("the cluster refuses this node: {}", reply.refused);
-                self.told_refusal = reply.refused;
+            (Stage::Member(_), Some(formation::Message::JoinReply(reply))) => {
+                self.on_join_reply(reply)
+            }
+            (Stage::Free(_), Some(formation::Message::JoinReply(reply))) if reply.is_final => {
+                self.on_join_reply(reply)
             }
             (Stage::Free(_), Some(formation::Message::JoinReply(reply)))
                 if reply.refused.is_empty() && reply.cluster_id.len() == CLUSTER_ID_LEN =>
@@ -212,21 +223,31 @@ impl<M: Map> Node<M> {
 
     fn on_forward(&mut self, from: u64, forward: Forward) {
         let origin = Origin::Peer { raft_id: from, id: forward.id };
-        let Some(Command::Write(write)) = forward.command else { return };
-        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads());
-        let admitted = match leads {
-            true => crate::wire::validate::write(&write).and_then(|()| self.admit()),
-            false => Err(self.not_leader()),
-        };
-        match admitted {
+        let Some(command) = forward.command else { return };
+        let deadline = self.deadline(forward.timeout_ms);
+        if let Some(order) = Order::of_forward(&command) {
+            return match order.check().and_then(|()| self.admit_forward()) {
+                Ok(()) => self.insert_order(origin, deadline, order, true),
+                Err(refused) => self.refuse(origin, refused),
+            };
+        }
+        let Command::Write(write) = command else { return };
+        match self.admit_forward().and_then(|()| crate::wire::validate::write(&write)) {
             Ok(()) => {
-                let deadline = self.deadline(forward.timeout_ms);
                 // Not to be dispatched: one hop, never two.
                 let work = Work::Write { write, place: Place::AwaitsProposal };
                 let token = self.insert(origin, deadline, work);
                 self.await_proposal(token);
             }
             Err(refused) => self.refuse(origin, refused),
+        }
+    }
+
+    /// Whether what another node passes on may come in: on the leader alone.
+    fn admit_forward(&self) -> Result<(), Refusal> {
+        match &self.stage {
+            Stage::Member(replica) if replica.leads() => self.admit(),
+            _ => Err(self.not_leader()),
         }
     }
 
@@ -250,9 +271,9 @@ impl<M: Map> Node<M> {
 
     /// Where a member is reached, as far as is known.
     pub(super) fn address_of(&self, raft_id: u64) -> String {
-        let known = self.store.membership().and_then(|membership| {
-            membership.members.iter().find(|member| member.raft_id == raft_id)
-        });
-        known.map(|member| member.address.clone()).unwrap_or_default()
+        self.address_in_mesh(raft_id).unwrap_or_else(|| {
+            let known = self.members().iter().find(|member| member.raft_id == raft_id);
+            known.map(|member| member.address.clone()).unwrap_or_default()
+        })
     }
 }

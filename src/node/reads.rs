@@ -95,7 +95,7 @@ impl<M: Map> Node<M> {
             }
             Some(Work::Range(_)) => self.reads.scans.push_back(token),
             // Its deadline came first.
-            Some(Work::Write { .. }) | None => {}
+            Some(Work::Write { .. } | Work::Order { .. }) | None => {}
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::orders::Order;
 use crate::limits::{REQUESTS_LEN_MAX, REQUESTS_MAX};
 use crate::wire::client::{Range, Write};
 use prost::Message;
@@ -31,6 +32,7 @@ pub(super) enum Origin {
 #[derive(Debug)]
 pub(super) enum Work {
     Write { write: Write, place: Place },
+    Order { order: Order, place: Place },
     Get { key: bytes::Bytes },
     Range(Range),
 }
@@ -39,17 +41,17 @@ impl Work {
     fn len_bytes(&self) -> usize {
         match self {
             Work::Write { write, .. } => write.encoded_len(),
-            Work::Get { .. } | Work::Range(_) => 0,
+            Work::Order { .. } | Work::Get { .. } | Work::Range(_) => 0,
         }
     }
 }
 
-/// Where a write is.
+/// Where a write or an order is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Here, until a leader is known that it can be given to.
     AwaitsLeader,
-    /// Here, until this turn of the leader ends.
+    /// Here: a write until this turn of the leader ends, an order until it is done.
     AwaitsProposal,
     /// In this node's log, as its leader's entry.
     Proposed { index: u64, term: u64 },
@@ -119,12 +121,31 @@ impl Requests {
         }
     }
 
-    /// Where the write is that a token names.
+    /// Where the write or the order is that a token names.
     pub fn place_mut(&mut self, token: Token) -> Option<&mut Place> {
         match &mut self.table.get_mut(&token)?.work {
-            Work::Write { place, .. } => Some(place),
+            Work::Write { place, .. } | Work::Order { place, .. } => Some(place),
             _ => None,
         }
+    }
+
+    /// Notes whom an order means.
+    pub fn note_found(&mut self, token: Token, raft_id: Option<u64>) {
+        if let Some(Request { work: Work::Order { order, .. }, .. }) = self.table.get_mut(&token) {
+            order.raft_id = raft_id;
+        }
+    }
+
+    /// Whether a request may be carried out, as far as this node knows, although it gets no result.
+    pub fn is_open(&self, token: Token) -> bool {
+        let place = self.table.get(&token).and_then(|request| match request.work {
+            Work::Write { place, .. } => Some(place),
+            // Once proposed, it may go on without this node.
+            Work::Order { place: Place::AwaitsLeader, .. } => None,
+            Work::Order { .. } => Some(Place::Forwarded { to: 0 }),
+            Work::Get { .. } | Work::Range(_) => None,
+        });
+        matches!(place, Some(Place::Proposed { .. } | Place::Forwarded { .. }))
     }
 
     /// Takes a request out, to answer it.
@@ -162,12 +183,15 @@ impl Requests {
         (done, lost)
     }
 
-    /// Writes at a place, oldest first.
+    /// Writes and orders at a place, oldest first.
     pub fn writes_at(&self, at: impl Fn(Place) -> bool) -> Vec<Token> {
         let mut tokens: Vec<Token> = self
             .table
             .iter()
-            .filter(|(_, request)| matches!(request.work, Work::Write { place, .. } if at(place)))
+            .filter(|(_, request)| match request.work {
+                Work::Write { place, .. } | Work::Order { place, .. } => at(place),
+                Work::Get { .. } | Work::Range(_) => false,
+            })
             .map(|(token, _)| *token)
             .collect();
         tokens.sort_unstable();

@@ -20,7 +20,7 @@ impl<M: Map> Node<M> {
             leader_raft_id: leader.unwrap_or(0),
             leader_name: leader.map(|raft_id| self.name_of(raft_id)).unwrap_or_default(),
             unavailable: self.unavailable().unwrap_or_default(),
-            mesh: Vec::new(),
+            mesh: self.mesh_statuses(),
         }
     }
 
@@ -84,7 +84,7 @@ impl<M: Map> Node<M> {
             Member {
                 raft_id: info.raft_id,
                 name: info.name.clone(),
-                address: info.address.clone(),
+                address: self.address_of(info.raft_id),
                 voter: crate::replica::membership::is_voter(&conf_state, info.raft_id),
                 matched: matched.map_or(0, |node| node.matched),
                 connected: is_self || self.links.contains_key(&info.raft_id),
@@ -94,7 +94,7 @@ impl<M: Map> Node<M> {
     }
 }
 
-fn node_role(role: Role) -> NodeRole {
+pub(super) fn node_role(role: Role) -> NodeRole {
     match role {
         Role::Follower => NodeRole::Follower,
         Role::Candidate => NodeRole::Candidate,

@@ -44,7 +44,9 @@ impl<M: Map> Node<M> {
         }
         if let Some(place) = self.requests.place_mut(token) {
             *place = Place::AwaitsProposal;
-            self.to_propose.push(token);
+            if self.requests.write(token).is_some() {
+                self.to_propose.push(token);
+            }
         }
     }
 
@@ -68,14 +70,15 @@ impl<M: Map> Node<M> {
     fn forward(&mut self, token: Token, leader: u64) {
         let Some(request) = self.requests.get_mut(token) else { return };
         let left = request.deadline.saturating_sub(self.now.monotonic);
-        let Work::Write { write, place } = &mut request.work else { return };
+        let (command, place) = match &mut request.work {
+            Work::Write { write, place } => (forward::Command::Write(write.clone()), place),
+            Work::Order { order, place } => (order.to_forward(), place),
+            Work::Get { .. } | Work::Range(_) => return,
+        };
         *place = Place::Forwarded { to: leader };
         let timeout_ms = left.as_millis().max(1) as u32;
         self.counters.forwarded += 1;
-        self.effects.frames.push((
-            leader,
-            peers::forward_frame(token, timeout_ms, forward::Command::Write(write.clone())),
-        ));
+        self.effects.frames.push((leader, peers::forward_frame(token, timeout_ms, command)));
     }
 
     /// Proposes all writes that gathered in this turn.

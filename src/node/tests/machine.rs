@@ -1,6 +1,7 @@
 //! One machine of the world: what survives a crash (its disk, its map, who it is), and the process that runs on it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +26,17 @@ const WINDOW: WindowBounds = WindowBounds { entries_max: 1000, len_bytes_max: 1 
 pub(super) struct Config {
     pub expect: u32,
     pub may_form: bool,
+    pub dead_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { expect: 1, may_form: true, dead_after: Duration::from_secs(300) }
+    }
 }
 
 pub(super) struct Machine {
+    number: usize,
     pub name: String,
     pub raft_id: u64,
     pub config: Config,
@@ -41,6 +50,8 @@ pub(super) struct Machine {
     pub map: MemMap,
     pub witness: Witness,
     pub process: Option<Process>,
+    /// Why the last process ended by itself, if it did.
+    pub ended: Option<String>,
     /// Its clocks are not those of the others.
     pub clock_offset: Duration,
 }
@@ -66,9 +77,15 @@ pub(super) enum Tear {
     Whole,
 }
 
+/// Where a machine gossips.
+pub(super) fn gossip_address(number: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, number as u8 + 1], 7946))
+}
+
 impl Machine {
     pub fn new(number: usize, config: Config, rng: &mut fastrand::Rng) -> Machine {
         Machine {
+            number,
             name: format!("n{}", number + 1),
             raft_id: rng.u64(1..1 << 53),
             config,
@@ -79,8 +96,13 @@ impl Machine {
             map: MemMap::default(),
             witness: Witness::default(),
             process: None,
+            ended: None,
             clock_offset: Duration::from_secs(rng.u64(1..1000)),
         }
+    }
+
+    pub fn address(&self) -> String {
+        format!("{}:9000", self.name)
     }
 
     /// The time as this machine knows it.
@@ -94,6 +116,7 @@ impl Machine {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
         self.life += 1;
+        self.ended = None;
         let recovery = recover(&self.disk, self.segment_len, self.starts as u32)
             .unwrap_or_else(|error| panic!("{} does not recover: {error}", self.name));
         self.witness.check_recovered(&recovery.contents);
@@ -102,7 +125,7 @@ impl Machine {
             cluster_id: Default::default(),
             raft_id: self.raft_id,
             name: self.name.clone(),
-            address: format!("{}:9000", self.name),
+            address: self.address(),
             starts: self.starts,
             nonce: rng.u64(..),
         };
@@ -120,14 +143,14 @@ impl Machine {
             peers: Vec::new(),
             policy: crate::replica::membership::Policy {
                 target_voters: 5,
-                dead_after: Duration::from_secs(300),
+                dead_after: self.config.dead_after,
             },
             mesh: super::super::MeshSettings {
                 gossip: Default::default(),
                 address: identity.address.clone(),
-                gossip_address: String::new(),
+                gossip_address: gossip_address(self.number).to_string(),
                 region: String::new(),
-                seed: 0,
+                seed: rng.u64(..),
             },
         };
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
@@ -171,9 +194,9 @@ impl Machine {
     /// Loses everything but its name, while it is off.
     pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let Machine { config, segment_len, life, .. } = *self;
+        let Machine { number, config, segment_len, life, .. } = *self;
         let name = std::mem::take(&mut self.name);
-        *self = Machine { name, segment_len, life, ..Machine::new(0, config, rng) };
+        *self = Machine { name, segment_len, life, ..Machine::new(number, config, rng) };
     }
 
     /// The write in flight ends: it is durable.

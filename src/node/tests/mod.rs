@@ -14,6 +14,8 @@ mod golden;
 mod leaving;
 mod limits;
 mod machine;
+mod membership;
+mod mesh;
 mod returning;
 mod storms;
 mod view;

@@ -33,16 +33,16 @@ fn a_second_node_under_the_name_of_one_that_answers_is_refused() {
         let mut world = World::whole(1, 3);
         let leader = world.leader().expect("a whole cluster has a leader");
         let named = if of_leader { leader } else { (leader + 1) % 3 };
-        let config = Config { expect: 3, may_form: true };
+        let config = Config { expect: 3, ..Config::default() };
         let second = Machine::new(3, config, &mut world.rng);
         let name = world.machines[named].name.clone();
         world.machines.push(Machine { name, ..second });
         world.start(3);
-        world.run_for(Duration::from_secs(5));
+        world.run_until("it gives up", |world| world.machines[3].ended.is_some());
         let members = world.node(leader).members();
         let is_member = |i: usize| members.iter().any(|m| m.raft_id == world.machines[i].raft_id);
         assert!((0..3).all(is_member) && !is_member(3), "{members:?}");
-        let reason = world.node(3).forming().expect("it belongs to nothing");
-        assert!(reason.contains("NODE_ID"), "{reason}");
+        let reason = world.machines[3].ended.as_deref().unwrap_or_default();
+        assert!(reason.contains("NODE_ID") && reason.contains(&world.address(named)), "{reason}");
     }
 }

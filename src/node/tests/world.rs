@@ -16,7 +16,7 @@ use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
-    Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
+    Code, Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
 };
 use crate::wire::peer::{PeerFrame, peer_frame};
 
@@ -75,7 +75,7 @@ impl World {
     /// Machines that are off. All have the same EXPECT: as many as there are.
     pub fn new(seed: u64, size: usize, weather: Weather) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let config = Config { expect: size as u32, may_form: true };
+        let config = Config { expect: size as u32, ..Config::default() };
         let machines = (0..size).map(|number| Machine::new(number, config, &mut rng)).collect();
         World {
             rng,
@@ -138,6 +138,10 @@ impl World {
         }
     }
 
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
     pub fn cut(&mut self, from: usize, to: usize) {
         self.cuts.insert((from, to));
     }
@@ -158,6 +162,12 @@ impl World {
         self.schedule(i, Duration::ZERO, Event::Input(input));
     }
 
+    /// An input that comes over the network.
+    pub fn deliver(&mut self, i: usize, input: Input) {
+        let range = self.weather.frame_us.clone();
+        self.schedule_within(i, range, Event::Input(input));
+    }
+
     /// Sends a request to a machine that runs; gives its id.
     pub fn request(
         &mut self,
@@ -174,6 +184,10 @@ impl World {
         process.unanswered.insert((connection, id), self.now + timeout);
         self.input(i, Input::Request(connection, request));
         id
+    }
+
+    pub fn address(&self, i: usize) -> String {
+        self.machines[i].address()
     }
 
     /// Sends a write of one key.
@@ -305,14 +319,15 @@ impl World {
         }
         let effects = process.node.turn(now).map_err(failed).expect("it panics");
         self.carry_out(i, effects);
+        self.note_end(i);
     }
 
     fn carry_out(&mut self, i: usize, effects: Effects<MemMap>) {
         let Effects {
             replies,
             frames,
-            datagrams: _,
-            unlink: _,
+            datagrams,
+            unlink,
             write,
             prepare,
             commit,
@@ -329,6 +344,15 @@ impl World {
         }
         for (raft_id, frame) in frames {
             self.send(i, raft_id, frame);
+        }
+        for (to, bytes) in datagrams {
+            self.send_datagram(i, to, bytes);
+        }
+        for raft_id in unlink {
+            if let Some(other) = self.index_of(raft_id) {
+                self.break_link(i, other);
+                self.break_link(other, i);
+            }
         }
         for (connection, frame) in replies {
             if let Some(server_frame::Frame::Response(response)) = frame.frame {
@@ -390,10 +414,16 @@ impl World {
                 cluster_id: from.cluster_id.clone(),
                 from: Some(from.clone()),
             };
-            if let Ok(welcome) = process.node.greet(&hello) {
-                self.process(i).links.insert(other, Arc::new(from));
-                let peer = welcome.node.expect("a welcome names the node");
-                self.post(i, Input::PeerUp(peer));
+            match process.node.greet(&hello) {
+                Ok(welcome) => {
+                    self.process(i).links.insert(other, Arc::new(from));
+                    let peer = welcome.node.expect("a welcome names the node");
+                    self.post(i, Input::PeerUp(peer));
+                }
+                Err(refused) if refused.code() == Code::Removed => {
+                    self.post(i, Input::Removed(refused.message));
+                }
+                Err(_) => {}
             }
         }
     }
