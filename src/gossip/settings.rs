@@ -50,7 +50,7 @@ impl Default for Settings {
             sync_period: Duration::from_secs(30),
             tell_the_dead: Duration::from_secs(30),
             retry_pause_min: Duration::from_secs(1),
-            retry_pause_max: Duration::from_secs(8),
+            retry_pause_max: Duration::from_secs(4),
             dead_keep: Duration::from_secs(3600),
         }
     }

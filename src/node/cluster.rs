@@ -179,10 +179,23 @@ impl<M: Map> Node<M> {
         }
     }
 
+    /// Which of PEERS are not connected, for those who wait.
+    fn missing(&self) -> String {
+        let linked = |name: &str| self.links.values().any(|peer| peer.name == name);
+        let peers = self.settings.peers.iter().map(|peer| peer.name.as_str());
+        let missing: Vec<&str> = peers.filter(|name| !linked(name)).collect();
+        match missing.is_empty() {
+            true => String::new(),
+            false => format!("; no connection yet to {}", missing.join(", ")),
+        }
+    }
+
     /// Why the cluster is not formed yet; `None` once it is.
     pub fn forming(&self) -> Option<String> {
         match &self.stage {
-            Stage::Free(formation) => Some(formation.waiting_for()),
+            Stage::Free(formation) => {
+                Some(format!("{}{}", formation.waiting_for(), self.missing()))
+            }
             Stage::Settling { waiting_for } => Some(waiting_for.clone()),
             Stage::Member(_) => match self.store.membership() {
                 Some(membership) if membership.formed => None,

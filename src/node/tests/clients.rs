@@ -52,6 +52,9 @@ struct Client {
     reading: Option<Reading>,
 }
 
+/// The connection that orders come on; what becomes of them is not the clients' concern.
+pub(super) const OPERATOR: super::super::ConnectionId = 99;
+
 pub(super) struct Clients {
     clients: Vec<Client>,
     /// By client and number.
@@ -164,6 +167,9 @@ impl Clients {
     pub fn take_answers(&mut self, world: &mut World) {
         for Answer { at, connection, id, response } in world.take_answers() {
             let c = connection as usize;
+            if connection == OPERATOR {
+                continue;
+            }
             if let Some(response) = &response {
                 self.clients[c].since = self.clients[c].since.max(response.applied);
             }

@@ -35,6 +35,7 @@ fn form(seed: u64) -> usize {
     let storm = Storm {
         crashes: [0.0, 0.005, 0.05][world.rng.usize(..3)],
         partitions: [0.0, 0.02, 0.1][world.rng.usize(..3)],
+        ..Storm::default()
     };
     for _ in 0..400 {
         storm.blow(&mut world);

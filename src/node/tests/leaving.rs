@@ -12,7 +12,7 @@ fn a_leader_that_stops_hands_over_and_loses_nothing() {
     super::for_seeds(0..40, |seed| {
         let mut world = World::whole(seed, 3 + 2 * (seed as usize % 2));
         let mut clients = Clients::new(4);
-        let quiet = Storm { crashes: 0.0, partitions: 0.0 };
+        let quiet = Storm::default();
         rounds(&mut world, &mut clients, quiet, 20);
         let leader = world.leader().expect("a whole cluster has a leader");
         world.input(leader, Input::Stop);
@@ -33,7 +33,7 @@ fn a_leader_that_stops_hands_over_and_loses_nothing() {
 fn a_node_that_is_alone_stops_too() {
     let mut world = World::whole(1, 1);
     let mut clients = Clients::new(2);
-    rounds(&mut world, &mut clients, Storm { crashes: 0.0, partitions: 0.0 }, 20);
+    rounds(&mut world, &mut clients, Storm::default(), 20);
     world.input(0, Input::Stop);
     world.run_until("it may stop", |world| world.node(0).may_stop());
     world.crash(0);

@@ -36,7 +36,7 @@ impl Default for Config {
 }
 
 pub(super) struct Machine {
-    number: usize,
+    pub number: usize,
     pub name: String,
     pub raft_id: u64,
     pub config: Config,
@@ -150,7 +150,7 @@ impl Machine {
                 address: identity.address.clone(),
                 gossip_address: gossip_address(self.number).to_string(),
                 region: String::new(),
-                seed: rng.u64(..),
+                seed: self.raft_id ^ self.starts,
             },
         };
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };

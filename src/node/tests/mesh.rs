@@ -17,6 +17,7 @@ impl World {
 
     /// All machines that run know each other through gossip.
     pub fn mesh(&mut self) {
+        self.is_meshed = true;
         for i in self.running() {
             self.seed(i);
         }

@@ -1,7 +1,5 @@
 //! How a node comes back that has lost its disk: under its name, and as another.
 
-use std::time::Duration;
-
 use super::clients::Clients;
 use super::machine::{Config, Machine};
 use super::storms::{Storm, calm, rounds, settle_accounts};
@@ -13,7 +11,12 @@ fn a_node_without_its_disk_is_let_in_again_and_nothing_is_lost() {
         let mut world = World::whole(seed, 3 + 2 * (seed as usize % 2));
         let mut clients = Clients::new(4);
         for _ in 0..3 {
-            rounds(&mut world, &mut clients, Storm { crashes: 0.0, partitions: 0.02 }, 40);
+            rounds(
+                &mut world,
+                &mut clients,
+                Storm { crashes: 0.0, partitions: 0.02, ..Storm::default() },
+                40,
+            );
             clients.take_answers(&mut world);
             let i = world.rng.usize(..world.machines.len());
             world.crash(i);

@@ -12,6 +12,15 @@ use crate::store::map::Map;
 pub(super) struct Storm {
     pub crashes: f64,
     pub partitions: f64,
+    /// How likely a machine that is off is started.
+    pub returns: f64,
+}
+
+impl Default for Storm {
+    /// Quiet.
+    fn default() -> Storm {
+        Storm { crashes: 0.0, partitions: 0.0, returns: 0.1 }
+    }
 }
 
 /// The clients act that often.
@@ -22,7 +31,7 @@ impl Storm {
     pub fn blow(&self, world: &mut World) {
         let i = world.rng.usize(..world.machines.len());
         if world.machines[i].process.is_none() {
-            if world.rng.f64() < 0.1 {
+            if world.rng.f64() < self.returns {
                 world.start(i);
             }
         } else if world.rng.f64() < self.crashes {
@@ -89,6 +98,7 @@ fn run(seed: u64) -> Clients {
     let storm = Storm {
         crashes: [0.0, 0.01, 0.03][world.rng.usize(..3)],
         partitions: [0.0, 0.02, 0.05][world.rng.usize(..3)],
+        ..Storm::default()
     };
     rounds(&mut world, &mut clients, storm, 200);
     calm(&mut world);
@@ -121,7 +131,7 @@ fn a_sole_voter_with_a_learner_crashes_around_its_elections() {
         let stall_us = 50_000..400_000;
         world.weather = Weather { stall: 0.3, stall_us, ..Weather::fair() };
         for _ in 0..10 {
-            rounds(&mut world, &mut clients, Storm { crashes: 0.0, partitions: 0.0 }, 10);
+            rounds(&mut world, &mut clients, Storm::default(), 10);
             world.crash(voter);
             world.start(voter);
             // Some crash before the vote is on disk, some after, some when the first append was sent.
@@ -144,7 +154,12 @@ fn a_seed_gives_the_same_run_again() {
         world.run_until("the cluster is formed", World::is_settled);
         let mut clients = Clients::new(4);
         world.weather = Weather::foul(&mut world.rng);
-        rounds(&mut world, &mut clients, Storm { crashes: 0.03, partitions: 0.05 }, 100);
+        rounds(
+            &mut world,
+            &mut clients,
+            Storm { crashes: 0.03, partitions: 0.05, ..Storm::default() },
+            100,
+        );
         world.transcript
     };
     assert!(run() == run());

@@ -61,6 +61,8 @@ pub(super) struct World {
     last_event: u64,
     last_request: u64,
     answers: Vec<Answer>,
+    /// Machines that start are told where the others gossip.
+    pub is_meshed: bool,
     /// Writes that one node passed on to another.
     pub forwards: u64,
     /// What happened, as far as it is told, if it is to be.
@@ -87,6 +89,7 @@ impl World {
             last_event: 0,
             last_request: 0,
             answers: Vec::new(),
+            is_meshed: false,
             forwards: 0,
             transcript: None,
         }
@@ -101,6 +104,9 @@ impl World {
         self.schedule(i, Duration::ZERO, Event::Connect);
         let phase = Duration::from_micros(self.rng.u64(..10_000));
         self.schedule(i, phase, Event::Tick);
+        if self.is_meshed {
+            self.seed(i);
+        }
     }
 
     pub fn start_all(&mut self) {
