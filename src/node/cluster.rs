@@ -5,7 +5,7 @@ use prost::Message as _;
 use super::{KnownLeader, Node, Stage, peers};
 use crate::error::Result;
 use crate::replica::formation::Step;
-use crate::replica::{FINE_TICKS, Recovered, Replica, Role, membership};
+use crate::replica::{FINE_TICKS, Progress, Recovered, Replica, Role, membership};
 use crate::store::map::Map;
 use crate::wire::log::{ConfChange, Entry, EntryKind, HardState, MemberInfo, Record, Standing};
 use crate::wire::peer::{Formation as Message, JoinReply, JoinRequest, formation};
@@ -168,9 +168,15 @@ impl<M: Map> Node<M> {
         if !replica.may_change_membership() {
             return;
         }
-        let mut reachable = replica.progress();
-        reachable.retain(|node| self.links.contains_key(&node.raft_id));
-        if let Some(change) = membership::due(membership, &reachable, replica.commit()) {
+        let own = self.identity.raft_id;
+        let links = &self.links;
+        let seen = replica.progress().into_iter().map(|node| {
+            let linked = node.raft_id == own || links.contains_key(&node.raft_id);
+            let Progress { raft_id, matched } = node;
+            membership::Seen { raft_id, matched, linked, is_stable: linked, gone_for: None }
+        });
+        let (policy, seen) = (&self.settings.policy, seen.collect::<Vec<_>>());
+        if let Some(change) = membership::due(membership, policy, &seen, replica.commit()) {
             // Rejected: it is due still, and proposed again.
             let _ = replica.propose_conf_change(&change);
         }
@@ -227,6 +233,7 @@ impl<M: Map> Node<M> {
                     }
                     Ok(_) => {}
                     Err(why) => {
+                        let why = why.to_string();
                         // The node keeps asking, and may not be reached from here; the same answer is told once.
                         if self.told_refusal != why {
                             ::log::warn!("{} is not added: {why}", member.name);
