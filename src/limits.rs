@@ -90,6 +90,9 @@ pub const COMMITTED_LEN_PER_READY_MAX: usize = 4 * MIB;
 pub const READ_ROUNDS_MAX: usize = 64;
 /// Members of a cluster, learners included.
 pub const MEMBERS_MAX: usize = PEERS_MAX;
+/// Removed raft ids that the members remember, so that they join no more; past that the oldest is forgotten. Replicated
+/// state: see above.
+pub const REMOVED_MAX: usize = 256;
 /// Voters of a cluster (TARGET_VOTERS).
 pub const VOTERS_MAX: usize = 5;
 /// How far behind the commit index a learner may be when it is promoted, in entries.
@@ -190,6 +193,8 @@ const _: () = {
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(VOTERS_MAX % 2 == 1);
+    // Whoever is removed in one change is remembered.
+    assert!(MEMBERS_MAX < REMOVED_MAX);
     // A packet holds the longest introduction with a body; a table holds every member.
     assert!(GOSSIP_NODE_LEN_MAX + 400 < GOSSIP_PACKET_LEN_MAX);
     assert!((GOSSIP_MEMBERS_MAX + 1) * (GOSSIP_NODE_LEN_MAX + 64) < GOSSIP_SYNC_LEN_MAX);

@@ -26,6 +26,7 @@ mod check;
 mod entries;
 pub mod formation;
 pub mod membership;
+mod office;
 mod reads;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,7 @@ use crate::wire::log::{self as wire, ConfChange, Membership, Record};
 use crate::wire::peer::RaftMessage;
 
 pub use border::Malformed;
-pub use membership::Progress;
+pub use office::{Progress, Role};
 pub use reads::{Confirmed, ReadToken};
 
 use entries::Entries;
@@ -88,19 +89,6 @@ pub struct Recovered {
     pub applied: u64,
     /// Of the state machine, as of `applied`.
     pub membership: Option<Membership>,
-}
-
-/// What a node is to the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Leads.
-    Leader,
-    /// Receives the log and does not vote.
-    Learner,
 }
 
 /// What the node is to do.
@@ -259,13 +247,6 @@ impl Replica {
         due.max(1)
     }
 
-    /// Asks for votes now. A sole voter does so at its start.
-    pub fn campaign(&mut self) {
-        // Ok or not, the outcome shows in the role.
-        let _ = self.raw.campaign();
-        self.own_election_timeout();
-    }
-
     /// A message came from a member of the cluster.
     pub fn receive(&mut self, message: RaftMessage) -> std::result::Result<(), Malformed> {
         self.undrained_len += message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
@@ -349,7 +330,8 @@ impl Replica {
         self.raw.report_unreachable(raft_id);
     }
 
-    /// A committed change of the membership is applied: gives the new membership.
+    /// A committed change of the membership is applied: gives the new membership. A leader that it leaves without a vote
+    /// steps down.
     pub fn apply_conf_change(
         &mut self,
         before: Option<&Membership>,
@@ -359,28 +341,13 @@ impl Replica {
             .raw
             .apply_conf_change(&border::conf_change_to_raft(change))
             .expect("a change is checked before it is proposed, and the same on all replicas");
+        self.leave_lost_office();
         membership::apply(before, change, border::conf_state_to_wire(&conf_state))
     }
 
     /// Everything up to `index` is applied.
     pub fn applied(&mut self, index: u64) {
         self.raw.advance_apply_to(index);
-    }
-
-    /// Begins to hand leadership over to the voter whose log is furthest, among those that `reachable` admits. False if
-    /// this replica does not lead, or there is nobody.
-    pub fn hand_over(&mut self, reachable: impl Fn(u64) -> bool) -> bool {
-        let voters = self.raw.raft.prs().conf().voters();
-        let best = self
-            .progress()
-            .into_iter()
-            .filter(|node| node.raft_id != self.settings.raft_id)
-            .filter(|node| voters.contains(node.raft_id) && reachable(node.raft_id))
-            .max_by_key(|node| (node.matched, node.raft_id));
-        if let Some(best) = &best {
-            self.raw.transfer_leader(best.raft_id);
-        }
-        best.is_some()
     }
 
     // ---- What goes out. ----
@@ -497,32 +464,7 @@ impl Replica {
         );
     }
 
-    // ---- What it is. ----
-
-    /// What this replica is to the others.
-    pub fn role(&self) -> Role {
-        match self.raw.raft.state {
-            StateRole::Leader => Role::Leader,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-            StateRole::Follower if self.raw.raft.promotable() => Role::Follower,
-            StateRole::Follower => Role::Learner,
-        }
-    }
-
-    /// Whether this replica leads.
-    pub fn leads(&self) -> bool {
-        self.raw.raft.state == StateRole::Leader
-    }
-
-    /// Whether this replica leads and is handing leadership over: it accepts no proposals meanwhile.
-    pub fn is_handing_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
-    }
-
-    /// The raft id of the leader, if one is known.
-    pub fn leader(&self) -> Option<u64> {
-        Some(self.raw.raft.leader_id).filter(|raft_id| *raft_id != raft::INVALID_ID)
-    }
+    // ---- What it is. Who leads: `office`. ----
 
     /// The term.
     pub fn term(&self) -> u64 {
@@ -542,27 +484,6 @@ impl Replica {
     /// Index of the last entry.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()
-    }
-
-    /// Whether this replica votes alone.
-    pub fn is_sole_voter(&self) -> bool {
-        self.raw.raft.promotable() && self.raw.raft.prs().is_singleton()
-    }
-
-    /// Whether a change of the membership may be proposed: none is under way.
-    pub fn may_change_membership(&self) -> bool {
-        self.leads() && !self.raw.raft.has_pending_conf() && self.raw.raft.commit_to_current_term()
-    }
-
-    /// The members as the leader sees them, itself included; empty elsewhere.
-    pub fn progress(&self) -> Vec<Progress> {
-        if !self.leads() {
-            return Vec::new();
-        }
-        let members = self.raw.raft.prs().iter();
-        members
-            .map(|(raft_id, progress)| Progress { raft_id: *raft_id, matched: progress.matched })
-            .collect()
     }
 
     /// The settings it was made with.
