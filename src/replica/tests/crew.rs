@@ -194,9 +194,9 @@ impl Crew {
     pub(super) fn serve(&mut self) {
         let mut asked_of = None;
         self.run_until("a command is committed", |crew| {
-            let leader = crew.leader();
-            if leader.is_some() && asked_of.map(|(asked, _)| asked) != leader {
-                let leader = leader.expect("just seen");
+            if let Some(leader) = crew.leader()
+                && asked_of.is_none_or(|(asked, _)| asked != leader)
+            {
                 let command = crew.replica(leader).propose(&[Bytes::from_static(b"command")]);
                 asked_of = command.ok().map(|(_, index)| (leader, index));
             }
