@@ -1,4 +1,9 @@
 //! Consensus, message by message. How whole nodes behave is tested in [`crate::node`].
+//!
+//! - [`formation`]: promises. [`malformed`]: messages that cannot be.
+//! - [`crew`]: several replicas with a network between them; [`demotion`]: what they make of changes of the membership.
 
+mod crew;
+mod demotion;
 mod formation;
 mod malformed;
