@@ -47,7 +47,14 @@ fn defaults() -> Settings {
     Settings {
         node_id: "host-1".into(),
         peers: Vec::new(),
-        own_address: None,
+        gossip: Gossip {
+            bind: GossipBind { host: "::".into(), ports: 7946..=7946 },
+            seeds: Vec::new(),
+            advertise_addr: None,
+            region: String::new(),
+        },
+        target_voters: 5,
+        dead_after: Duration::from_secs(300),
         expect: 1,
         bootstrap: Bootstrap::Auto,
         data_dir: "/data".into(),
@@ -69,7 +76,7 @@ fn nothing_given_gives_the_defaults() {
 
 #[test]
 fn the_defaults_of_the_table_are_those_that_are_taken() {
-    let computed = ["NODE_ID", "PEERS", "EXPECT"];
+    let computed = ["NODE_ID", "PEERS", "SEEDS", "ADVERTISE_ADDR", "REGION", "EXPECT"];
     for setting in SETTINGS.iter().filter(|setting| !computed.contains(&setting.name)) {
         let line = format!("{}={}", setting.name, setting.default);
         assert_eq!(settings(&line), defaults(), "{line}");
@@ -80,6 +87,13 @@ fn the_defaults_of_the_table_are_those_that_are_taken() {
 const SAMPLES: &[(&str, &str, &str)] = &[
     ("NODE_ID", "a", "b"),
     ("PEERS", "a@h:1", "b@h:1"),
+    ("SEEDS", "a", "b:1"),
+    ("BIND_ADDR", "10.0.0.1", "[::1]"),
+    ("BIND_PORT", "0", "1"),
+    ("ADVERTISE_ADDR", "a", "b:1"),
+    ("REGION", "ams", "nrt"),
+    ("TARGET_VOTERS", "1", "3"),
+    ("DEAD_AFTER", "1s", "2m"),
     ("EXPECT", "2", "3"),
     ("BOOTSTRAP", "never", "auto"),
     ("DATA_DIR", "a", "b"),
@@ -128,6 +142,11 @@ fn the_command_line_of_a_single_node() {
         data_dir: "./data".into(),
         listen_addr: address("127.0.0.1:9000"),
         debug_addr: Some(address("127.0.0.1:8080")),
+        gossip: Gossip {
+            bind: GossipBind { host: "127.0.0.1".into(), ports: 7946..=7961 },
+            seeds: (7946..=7961).map(|port| address(&format!("127.0.0.1:{port}"))).collect(),
+            ..defaults().gossip
+        },
         tick_ms: 100,
         election: 10,
         heartbeat: 3,
@@ -147,13 +166,13 @@ fn an_election_of_four_heartbeats_is_no_longer_warned_of() {
 fn this_node_is_taken_out_of_its_peers() {
     let list = "PEERS=node-1@10.0.0.1:9000,node-2@10.0.0.2:9000,node-3@[::3]:9000,";
     let of_one = settings(&format!("NODE_ID=node-1 {list}"));
-    let peer = |name: &str, at: &str| Peer { name: name.into(), address: address(at) };
+    let peer = |name: &str, at: &str| Peer { name: name.into(), address: Some(address(at)) };
     assert_eq!(of_one.peers, [peer("node-2", "10.0.0.2:9000"), peer("node-3", "[::3]:9000")]);
-    assert_eq!(of_one.own_address, Some(address("10.0.0.1:9000")));
+    assert_eq!(of_one.gossip.advertise_addr, Some(address("10.0.0.1:9000")));
     assert_eq!(of_one.expect, 3);
 
     let of_another = settings(&format!("NODE_ID=node-4 {list}"));
-    assert_eq!((of_another.peers.len(), of_another.own_address), (3, None));
+    assert_eq!((of_another.peers.len(), of_another.gossip.advertise_addr), (3, None));
     assert_eq!(of_another.expect, 4);
 }
 
@@ -202,7 +221,6 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
         ("NODE_ID=a,b", "NODE_ID is `a,b`: a name has"),
         ("NODE_ID=é", "NODE_ID is `é`: a name has"),
         (&format!("NODE_ID={long}"), "NODE_ID is `nnn"),
-        ("PEERS=node-2", "PEERS is `node-2`: `node-2` has no address: write `node-2@HOST:PORT`"),
         (
             "PEERS=a@h:1,b@10.0.0.2",
             "PEERS is `a@h:1,b@10.0.0.2`: in `b@10.0.0.2`: the port is missing: write \
