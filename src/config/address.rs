@@ -170,7 +170,9 @@ mod tests {
 
     #[test]
     fn a_loopback_address_is_known_by_its_looks() {
-        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"] {
+        for host in
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"]
+        {
             assert!(HostPort::parse_or(host, 1).unwrap().is_loopback(), "{host}");
         }
         for host in ["localhost.example", "0.0.0.0", "[::]", "10.0.0.1", "node-1"] {

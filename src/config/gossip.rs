@@ -8,9 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::{HostPort, Peer};
-use crate::limits::{
-    GOSSIP_LOOPBACK_PORTS, GOSSIP_PORT_DEFAULT, GOSSIP_SEEDS_MAX, REGION_LEN_MAX,
-};
+use crate::limits::{GOSSIP_LOOPBACK_PORTS, GOSSIP_PORT_DEFAULT, GOSSIP_SEEDS_MAX, REGION_LEN_MAX};
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,14 +117,17 @@ pub(super) fn bind_addr(text: &str) -> Result<String, String> {
 pub(super) fn advertise_addr(text: &str) -> Result<HostPort, String> {
     let address = HostPort::parse_or(text, 0)?;
     match address.ip().is_some_and(|ip| ip.is_unspecified()) {
-        true => Err("nobody can be reached at a wildcard: give the address that the others use".into()),
+        true => {
+            Err("nobody can be reached at a wildcard: give the address that the others use".into())
+        }
         false => Ok(address),
     }
 }
 
 /// Reads FLY_PRIVATE_IP.
 pub(super) fn private_ip(text: &str) -> Result<HostPort, String> {
-    let ip: IpAddr = text.parse().map_err(|_| "it must be an IP address; unset it if it is not used")?;
+    let ip: IpAddr =
+        text.parse().map_err(|_| "it must be an IP address; unset it if it is not used")?;
     Ok(HostPort::of_ip(ip))
 }
 

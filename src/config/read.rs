@@ -36,13 +36,13 @@ pub(super) fn settings(
 }
 
 fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
-    let node_id = match reader.text("NODE_ID", flags.node_id) {
+    let node_id = match reader.text("NODE_ID", flags.node_id.take()) {
         Some(text) => reader.check("NODE_ID", &text, peers::name),
         None => reader.check("NODE_ID is not set, and the hostname", hostname, peers::name),
     }
     .unwrap_or_default();
 
-    let mut peers = reader.read("PEERS", flags.peers, peers::list).unwrap_or_default();
+    let mut peers = reader.read("PEERS", flags.peers.take(), peers::list).unwrap_or_default();
     let own = peers.iter().position(|peer| peer.name == node_id);
     let own_address = own.and_then(|own| peers.remove(own).address);
     let nodes = 1 + peers.len();
@@ -51,15 +51,13 @@ fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
     let seeds = reader.read("SEEDS", flags.seeds.take(), gossip::seeds);
     let has_seeds_only = seeds.is_some() && peers.is_empty();
     let gossip = gossip(reader, &mut flags, &listen_addr, seeds, &peers, own_address);
-    let bootstrap =
-        reader.read("BOOTSTRAP", flags.bootstrap, bootstrap).unwrap_or(Bootstrap::Auto);
+    let bootstrap = reader.read("BOOTSTRAP", flags.bootstrap, bootstrap).unwrap_or(Bootstrap::Auto);
     let expect = reader.text("EXPECT", flags.expect);
     if expect.is_none() && has_seeds_only && bootstrap == Bootstrap::Auto {
         // By default this node would be a cluster by itself, which is not what seeds are for.
         reader.errors.push(NO_EXPECT.into());
     }
-    let expect =
-        expect.and_then(|text| reader.check("EXPECT", &text, number(1..=MEMBERS_MAX)));
+    let expect = expect.and_then(|text| reader.check("EXPECT", &text, number(1..=MEMBERS_MAX)));
     let log = reader.text("LOG", flags.log).or_else(|| reader.variable("RUST_LOG"));
 
     Settings {

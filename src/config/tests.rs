@@ -114,6 +114,11 @@ fn every_setting_is_a_variable_and_a_flag_and_the_flag_wins() {
         assert_eq!(setting.flag, format!("--{}", setting.name.to_lowercase().replace('_', "-")));
     }
     for (name, one, other) in SAMPLES {
+        // SEEDS alone would need EXPECT.
+        let settings = |line: &str| match *name {
+            "SEEDS" => settings(&format!("EXPECT=1 {line}")),
+            _ => settings(line),
+        };
         let flag = name.to_lowercase().replace('_', "-");
         let by_variable = settings(&format!("{name}={one}"));
         assert_ne!(by_variable, settings(&format!("{name}={other}")));
@@ -177,6 +182,91 @@ fn this_node_is_taken_out_of_its_peers() {
 }
 
 #[test]
+fn a_peer_may_be_a_name_alone() {
+    let settings = settings("NODE_ID=node-0 PEERS=node-0,node-1,node-2@10.0.0.2:9000");
+    let peer = |name: &str, address: Option<HostPort>| Peer { name: name.into(), address };
+    let expected = [peer("node-1", None), peer("node-2", Some(address("10.0.0.2:9000")))];
+    assert_eq!(settings.peers, expected);
+    assert_eq!((settings.expect, settings.gossip.advertise_addr), (3, None));
+}
+
+#[test]
+fn a_time_has_a_unit() {
+    for (text, ms) in [("1s", 1000), ("1500ms", 1500), ("5m", 300_000), ("168h", 604_800_000)] {
+        let settings = settings(&format!("DEAD_AFTER={text}"));
+        assert_eq!(settings.dead_after, Duration::from_millis(ms), "{text}");
+    }
+}
+
+#[test]
+fn gossip_of_a_loopback_node_stays_there_and_shares_a_range_of_ports() {
+    let bind = |line: &str| {
+        let GossipBind { host, ports } = settings(line).gossip.bind;
+        format!("{host} {}-{}", ports.start(), ports.end())
+    };
+    for (line, expected) in [
+        ("", ":: 7946-7946"),
+        ("LISTEN_ADDR=10.0.0.1:9000", ":: 7946-7946"),
+        ("LISTEN_ADDR=127.0.0.1:9000", "127.0.0.1 7946-7961"),
+        ("GRPC_ADDR=[::1]:9000", "::1 7946-7961"),
+        ("GRPC_ADDR=localhost:9000", "localhost 7946-7961"),
+        ("GRPC_ADDR=localhost:9000 BIND_PORT=5", "localhost 5-5"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_PORT=0", "127.0.0.1 0-0"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_ADDR=[::]", ":: 7946-7946"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_ADDR=::1 BIND_PORT=5", "::1 5-5"),
+        ("BIND_ADDR=node-1.internal", "node-1.internal 7946-7946"),
+    ] {
+        assert_eq!(bind(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn seeds_are_guessed_where_none_are_given() {
+    let seeds = |line: &str| {
+        let seeds = settings(line).gossip.seeds;
+        seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let on_loopback: Vec<String> = (7946..=7961).map(|port| format!("[::1]:{port}")).collect();
+    let peers = "PEERS=a@10.0.0.1:1,b@10.0.0.1:2,c@[::3]:1,d";
+    for (line, expected) in [
+        ("", ""),
+        (peers, "10.0.0.1:7946 [::3]:7946"),
+        (&format!("{peers} BIND_PORT=5"), "10.0.0.1:5 [::3]:5"),
+        (&format!("{peers} BIND_PORT=0"), "10.0.0.1:7946 [::3]:7946"),
+        (&format!("{peers} SEEDS=e,f:1,e:7946"), "e:7946 f:1"),
+        (&format!("{peers} LISTEN_ADDR=[::1]:9000"), &on_loopback.join(" ")),
+        (&format!("{peers} LISTEN_ADDR=[::1]:9000 BIND_PORT=5"), "10.0.0.1:5 [::3]:5"),
+        ("LISTEN_ADDR=[::1]:9000 BIND_PORT=5", ""),
+        ("LISTEN_ADDR=[::1]:9000 SEEDS=e EXPECT=3", "e:7946"),
+        ("SEEDS=[fe80::1],10.0.0.1:80 BOOTSTRAP=never", "[fe80::1]:7946 10.0.0.1:80"),
+    ] {
+        assert_eq!(seeds(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn where_a_node_is_reached_is_told_or_follows() {
+    let advertised = |line: &str| settings(line).gossip.advertise_addr.map(|it| it.to_string());
+    let peers = "NODE_ID=a PEERS=a@10.0.0.1:1,b";
+    for (line, expected) in [
+        ("LISTEN_ADDR=10.0.0.1:9000", None),
+        ("ADVERTISE_ADDR=node-1", Some("node-1:0")),
+        ("ADVERTISE_ADDR=[::1]:5", Some("[::1]:5")),
+        ("FLY_PRIVATE_IP=fdaa::3", Some("[fdaa::3]:0")),
+        (&format!("FLY_PRIVATE_IP=fdaa::3 {peers}"), Some("10.0.0.1:1")),
+        (&format!("ADVERTISE_ADDR=c:7 FLY_PRIVATE_IP=fdaa::3 {peers}"), Some("c:7")),
+    ] {
+        assert_eq!(advertised(line).as_deref(), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_region_is_that_of_the_platform_unless_it_is_given() {
+    assert_eq!(settings("FLY_REGION=ams").gossip.region, "ams");
+    assert_eq!(settings("FLY_REGION=ams REGION=nrt").gossip.region, "nrt");
+}
+
+#[test]
 fn an_expect_that_two_clusters_could_meet_is_refused() {
     for nodes in 1..=9 {
         let peers: Vec<String> = (1..nodes).map(|n| format!("p{n}@h:{n}")).collect();
@@ -227,6 +317,28 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
              `10.0.0.2:PORT`",
         ),
         ("PEERS=a@h:0", "PEERS is `a@h:0`: in `a@h:0`: port 0 cannot be reached"),
+        ("PEERS=a,b@h:1,a", "PEERS is `a,b@h:1,a`: the name `a` is in it twice"),
+        ("SEEDS=,", "SEEDS is `,`: there is no seed in it"),
+        ("SEEDS=a:x", "SEEDS is `a:x`: in `a:x`: `x` is no port"),
+        ("SEEDS=a:0", "SEEDS is `a:0`: in `a:0`: port 0 cannot be reached"),
+        ("SEEDS=::1", "SEEDS is `::1`: in `::1`: an IPv6 address goes in brackets"),
+        ("SEEDS=a", "SEEDS is set, and neither PEERS nor EXPECT: set EXPECT to the size of"),
+        ("SEEDS=a EXPECT=0", "EXPECT is `0`: it must be a number of 1 to 64"),
+        ("BIND_ADDR=10.0.0.1:7946", "BIND_ADDR is `10.0.0.1:7946`: it must be an IP address or a"),
+        ("BIND_ADDR=[::1]:7946", "BIND_ADDR is `[::1]:7946`: it must be an IP address or a host"),
+        ("BIND_PORT=65536", "BIND_PORT is `65536`: it must be a number of 0 to 65535"),
+        ("ADVERTISE_ADDR=[::]:9000", "ADVERTISE_ADDR is `[::]:9000`: nobody can be reached at a"),
+        ("ADVERTISE_ADDR=::1", "ADVERTISE_ADDR is `::1`: an IPv6 address goes in brackets"),
+        ("FLY_PRIVATE_IP=here", "FLY_PRIVATE_IP is `here`: it must be an IP address"),
+        ("REGION=é", "REGION is `é`: a region has at most 64 printable ASCII characters"),
+        ("FLY_REGION=é", "FLY_REGION is `é`: a region has"),
+        ("TARGET_VOTERS=2", "TARGET_VOTERS is `2`: it must be 1, 3 or 5"),
+        ("TARGET_VOTERS=7", "TARGET_VOTERS is `7`: it must be 1, 3 or 5"),
+        ("DEAD_AFTER=5", "DEAD_AFTER is `5`: it must be a whole number and a unit, as in 300s or"),
+        ("DEAD_AFTER=999ms", "DEAD_AFTER is `999ms`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=169h", "DEAD_AFTER is `169h`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=s", "DEAD_AFTER is `s`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=-5m", "DEAD_AFTER is `-5m`: it must be a whole number and a unit"),
         ("PEERS=@h:1", "PEERS is `@h:1`: in `@h:1`: a name has"),
         ("PEERS=a@h:1,a@h:2", "PEERS is `a@h:1,a@h:2`: the name `a` is in it twice"),
         ("PEERS=host-1@h:1,host-1@h:2", "PEERS is `host-1@h:1,host-1@h:2`: the name `host-1` is"),

@@ -13,6 +13,25 @@ fn page() -> Page {
         connected: true,
         matched: 41,
     };
+    let node = MeshNodePage {
+        node_id: "node-3".into(),
+        raft_id: 8,
+        state: Liveness::Suspect,
+        region: "ams".into(),
+        address: "10.0.0.3:9000".into(),
+        gossip_address: "10.0.0.3:7946".into(),
+        version: "0.1.0".into(),
+        role: NodeState::Learner,
+        rtt_ms: Some(12.5),
+        since_ms: 700,
+    };
+    let mesh = MeshPage {
+        nodes: vec![node],
+        health: 1,
+        counters: MeshCounters { probes: 17, ..MeshCounters::default() },
+        seed_lookups_failed: 3,
+        datagrams_dropped: 4,
+    };
     let status = StatusPage {
         node_id: "node-1".into(),
         raft_id: 7,
@@ -29,6 +48,7 @@ fn page() -> Page {
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,
+        mesh,
         counters: Counters { proposals: 11, ..Counters::default() },
         syncs: LatencySummary { count: 2, p50_us: 150, p99_us: 420, max_us: 421 },
         commits: LatencySummary::default(),
