@@ -259,3 +259,63 @@ pub(super) fn keep_alive(stream: &impl AsRawFd) {
         ::log::debug!("no keep-alive: {e}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(host: &str, ports: RangeInclusive<u16>) -> Result<Datagrams> {
+        Datagrams::bind(&GossipBind { host: host.to_owned(), ports })
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_passed_over_or_refused() {
+        let first = bound("127.0.0.1", 0..=0).unwrap();
+        let taken = first.address.port();
+        let next = bound("127.0.0.1", taken..=taken.saturating_add(15)).unwrap();
+        assert!(next.address.port() > taken, "{} and {}", first.address, next.address);
+        let error = bound("127.0.0.1", taken..=taken).map(|it| it.address).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("BIND_PORT={taken} (UDP, for gossip")), "{error}");
+        // All addresses, with the same port.
+        assert!(bound("::", taken..=taken).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_is_received_whether_it_is_waited_for_or_there() {
+        let receiver = bound("127.0.0.1", 0..=0).unwrap();
+        let (to, four) = (receiver.address, bound("127.0.0.1", 0..=0).unwrap());
+        let six = bound("::", 0..=0).unwrap();
+        let senders = [four.sender().unwrap(), six.sender().unwrap()];
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async move {
+            let receiver = receiver.adopt();
+            let mut buffer = [0; 8];
+            for (sender, from) in senders.iter().zip([four.address, six.address]) {
+                for sent in [&b""[..], b"one", b"longer than the buffer"] {
+                    // The first time it is there; the second, it is waited for by io_uring.
+                    for is_waited_for in [false, true] {
+                        let send = async {
+                            if is_waited_for {
+                                glommio::timer::Timer::new(Duration::from_millis(20)).await;
+                            }
+                            assert!(sender.send(to, sent));
+                        };
+                        let receive = receiver.recv_from(&mut buffer);
+                        let ((), received) = match is_waited_for {
+                            true => futures_lite::future::zip(send, receive).await,
+                            false => (send.await, receive.await),
+                        };
+                        let (len, seen) = received.unwrap();
+                        assert_eq!(buffer[..len], sent[..sent.len().min(8)]);
+                        assert_eq!(seen.port(), from.port());
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn an_address_that_the_socket_cannot_reach_is_told() {
+        let four = bound("127.0.0.1", 0..=0).unwrap().sender().unwrap();
+        assert!(!four.send("[::1]:9".parse().unwrap(), b"one"));
+    }
+}
