@@ -99,6 +99,10 @@ pub const VOTERS_MAX: usize = 5;
 pub const PROMOTION_LAG_MAX: u64 = 1000;
 /// Length of a node's name.
 pub const NAME_LEN_MAX: usize = 128;
+/// DEAD_AFTER.
+pub const DEAD_AFTER_MIN: Duration = Duration::from_secs(1);
+/// See [`DEAD_AFTER_MIN`]: a week.
+pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// TICK_MS.
 pub const TICK_MS_MAX: u64 = 10_000;
 /// ELECTION and HEARTBEAT, in ticks.
@@ -106,6 +110,12 @@ pub const TICKS_MAX: usize = 1_000;
 
 // ---- Gossip. ----
 
+/// The UDP port, where none is set.
+pub const GOSSIP_PORT_DEFAULT: u16 = 7946;
+/// How many ports, from that one on, the nodes of one machine share.
+pub const GOSSIP_LOOPBACK_PORTS: u16 = 16;
+/// Datagrams that are taken in before others have their turn.
+pub const GOSSIP_BURST_MAX: usize = 64;
 /// A datagram: what every path of IPv6 carries unfragmented, less headers and a tunnel's share.
 pub const GOSSIP_PACKET_LEN_MAX: usize = 1200;
 /// A whole table, as two nodes exchange it over TCP.
@@ -201,4 +211,6 @@ const _: () = {
     assert!(GOSSIP_SYNC_LEN_MAX < FRAME_LEN_MAX);
     assert!(MEMBERS_MAX < GOSSIP_MEMBERS_MAX);
     assert!(GOSSIP_SEEDS_MAX < GOSSIP_PINGS_MAX);
+    // `localhost` may have two addresses.
+    assert!(2 * GOSSIP_LOOPBACK_PORTS as usize <= GOSSIP_SEEDS_MAX);
 };

@@ -2,6 +2,7 @@
 //! reactor.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
@@ -27,6 +28,36 @@ impl HostPort {
         HostPort { host: "::".into(), port }
     }
 
+    /// An IP address, at port 0.
+    pub(super) fn of_ip(ip: IpAddr) -> HostPort {
+        HostPort { host: ip.to_string(), port: 0 }
+    }
+
+    /// As [`FromStr`], with `default_port` where `text` has none.
+    pub(super) fn parse_or(text: &str, default_port: u16) -> Result<HostPort, String> {
+        let (host, port) = split(text)?;
+        match port.is_empty() && !host.is_empty() {
+            true => Ok(HostPort { host: host_name(host)?, port: default_port }),
+            false => text.parse(),
+        }
+    }
+
+    /// The same host, at another port.
+    pub fn at_port(&self, port: u16) -> HostPort {
+        HostPort { host: self.host.clone(), port }
+    }
+
+    /// The host as an IP address, if it is no name.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether nobody but this machine reaches the host.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+    }
+
     /// The host, without brackets.
     pub fn host(&self) -> &str {
         &self.host
@@ -49,9 +80,7 @@ impl FromStr for HostPort {
                         addresses)"
                 .into());
         }
-        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
-            return Err(format!("`{host}` is neither a host name nor an IP address"));
-        }
+        let host = host_name(host)?;
         if port.is_empty() {
             let text = text.trim_end_matches(':');
             return Err(format!("the port is missing: write `{text}:PORT`"));
@@ -59,10 +88,18 @@ impl FromStr for HostPort {
         // A `u16` would also be read from "+80".
         match port.parse() {
             Ok(port_number) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(HostPort { host: host.to_owned(), port: port_number })
+                Ok(HostPort { host, port: port_number })
             }
             _ => Err(format!("`{port}` is no port: a port is a number of 0 to 65535")),
         }
+    }
+}
+
+/// Checks a host, which has lost its brackets.
+fn host_name(host: &str) -> Result<String, String> {
+    match host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte)) {
+        true => Ok(host.to_owned()),
+        false => Err(format!("`{host}` is neither a host name nor an IP address")),
     }
 }
 
@@ -105,6 +142,41 @@ mod tests {
             let address: HostPort = text.parse().unwrap();
             assert_eq!((address.host(), address.port()), (host, port));
             assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_not_given_is_the_default_one() {
+        for (text, read) in [
+            ("node-1", "node-1:7"),
+            ("node-1:9", "node-1:9"),
+            ("10.0.0.1", "10.0.0.1:7"),
+            ("[::1]", "[::1]:7"),
+            ("[::1]:9", "[::1]:9"),
+        ] {
+            assert_eq!(HostPort::parse_or(text, 7).unwrap().to_string(), read);
+        }
+        for (text, told) in [
+            ("", "the host is missing"),
+            (":9", "the host is missing"),
+            ("::1", "an IPv6 address goes in brackets"),
+            ("a b", "`a b` is neither a host name nor an IP address"),
+            ("a:b", "`b` is no port"),
+        ] {
+            let error = HostPort::parse_or(text, 7).unwrap_err();
+            assert!(error.starts_with(told), "{text:?} gives {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_address_is_known_by_its_looks() {
+        for host in
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]"]
+        {
+            assert!(HostPort::parse_or(host, 1).unwrap().is_loopback(), "{host}");
+        }
+        for host in ["localhost.example", "0.0.0.0", "[::]", "10.0.0.1", "node-1"] {
+            assert!(!HostPort::parse_or(host, 1).unwrap().is_loopback(), "{host}");
         }
     }
 

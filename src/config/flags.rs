@@ -25,6 +25,27 @@ pub(super) struct Flags {
     /// PEERS
     #[argh(option)]
     pub peers: Option<String>,
+    /// SEEDS
+    #[argh(option)]
+    pub seeds: Option<String>,
+    /// BIND_ADDR
+    #[argh(option)]
+    pub bind_addr: Option<String>,
+    /// BIND_PORT
+    #[argh(option)]
+    pub bind_port: Option<String>,
+    /// ADVERTISE_ADDR
+    #[argh(option)]
+    pub advertise_addr: Option<String>,
+    /// REGION
+    #[argh(option)]
+    pub region: Option<String>,
+    /// TARGET_VOTERS
+    #[argh(option)]
+    pub target_voters: Option<String>,
+    /// DEAD_AFTER
+    #[argh(option)]
+    pub dead_after: Option<String>,
     /// EXPECT
     #[argh(option)]
     pub expect: Option<String>,

@@ -13,6 +13,7 @@
 mod address;
 pub mod args;
 mod flags;
+mod gossip;
 mod peers;
 mod read;
 mod table;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::HostPort;
+pub use gossip::{Gossip, GossipBind};
 pub use peers::Peer;
 pub use table::{SETTINGS, Setting};
 
@@ -46,8 +48,12 @@ pub struct Settings {
     pub node_id: String,
     /// The other nodes, without this one.
     pub peers: Vec<Peer>,
-    /// The address of this node as PEERS tells it, if this node is in the list.
-    pub own_address: Option<HostPort>,
+    /// Where it meets the mesh.
+    pub gossip: Gossip,
+    /// How many nodes vote, if there are so many: 1, 3 or 5.
+    pub target_voters: usize,
+    /// A voter that is dead for so long is replaced.
+    pub dead_after: Duration,
     /// Size of the first cluster. No two groups of this node and its peers, without a node in
     /// common, are each a majority of it.
     pub expect: usize,

@@ -10,8 +10,8 @@ use crate::limits::NAME_LEN_MAX;
 pub struct Peer {
     /// Its NODE_ID.
     pub name: String,
-    /// Where it is reached.
-    pub address: HostPort,
+    /// Where it is reached; else the mesh will tell.
+    pub address: Option<HostPort>,
 }
 
 /// Checks a node's name.
@@ -25,7 +25,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     ))
 }
 
-/// Reads `name@host:port,...`. No name and no address may come twice: they would be two nodes that
+/// Reads `name,name@host:port,...`. No name and no address may come twice: they would be two nodes that
 /// are one. Empty entries are passed over, as a generated list may end in a comma.
 pub(super) fn list(text: &str) -> Result<Vec<Peer>, String> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
@@ -35,24 +35,23 @@ pub(super) fn list(text: &str) -> Result<Vec<Peer>, String> {
         if !names.insert(&peer.name) {
             return Err(format!("the name `{}` is in it twice: each node has its own", peer.name));
         }
-        if !addresses.insert(&peer.address) {
-            return Err(format!(
-                "the address `{}` is in it twice: each node has its own",
-                peer.address
-            ));
+        if let Some(address) = &peer.address
+            && !addresses.insert(address)
+        {
+            return Err(format!("the address `{address}` is in it twice: each node has its own"));
         }
     }
     Ok(peers)
 }
 
 fn peer(entry: &str) -> Result<Peer, String> {
-    let Some((name, address)) = entry.split_once('@') else {
-        return Err(format!("`{entry}` has no address: write `{entry}@HOST:PORT`"));
-    };
     let in_entry = |what: String| format!("in `{entry}`: {what}");
+    let Some((name, address)) = entry.split_once('@') else {
+        return Ok(Peer { name: name(entry).map_err(in_entry)?, address: None });
+    };
     let address: HostPort = address.parse().map_err(in_entry)?;
     if address.port() == 0 {
         return Err(in_entry("port 0 cannot be reached".into()));
     }
-    Ok(Peer { name: self::name(name).map_err(in_entry)?, address })
+    Ok(Peer { name: self::name(name).map_err(in_entry)?, address: Some(address) })
 }

@@ -5,11 +5,17 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::flags::Flags;
-use super::{Bootstrap, Cpu, HostPort, Settings, peers};
+use super::{Bootstrap, Cpu, Gossip, HostPort, Peer, Settings, gossip, peers};
 use crate::error::Error;
-use crate::limits::{MEMBERS_MAX, TICK_MS_MAX, TICKS_MAX};
+use crate::limits::{
+    DEAD_AFTER_MAX, DEAD_AFTER_MIN, MEMBERS_MAX, TICK_MS_MAX, TICKS_MAX, VOTERS_MAX,
+};
+
+const NO_EXPECT: &str = "SEEDS is set, and neither PEERS nor EXPECT: set EXPECT to the size of the first \
+    cluster, in nodes, or BOOTSTRAP to `never` where the cluster is formed already";
 
 pub(super) fn settings(
     flags: Flags,
@@ -29,38 +35,47 @@ pub(super) fn settings(
     Ok(settings)
 }
 
-fn each(reader: &mut Reader<'_>, flags: Flags, hostname: &str) -> Settings {
-    let node_id = match reader.text("NODE_ID", flags.node_id) {
+fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
+    let node_id = match reader.text("NODE_ID", flags.node_id.take()) {
         Some(text) => reader.check("NODE_ID", &text, peers::name),
         None => reader.check("NODE_ID is not set, and the hostname", hostname, peers::name),
     }
     .unwrap_or_default();
 
-    let mut peers = reader.read("PEERS", flags.peers, peers::list).unwrap_or_default();
+    let mut peers = reader.read("PEERS", flags.peers.take(), peers::list).unwrap_or_default();
     let own = peers.iter().position(|peer| peer.name == node_id);
-    let own_address = own.map(|own| peers.remove(own).address);
+    let own_address = own.and_then(|own| peers.remove(own).address);
     let nodes = 1 + peers.len();
 
-    let listen_addr = reader
-        .either(("--listen-addr", flags.listen_addr), ("--grpc-addr", flags.grpc_addr))
-        .or_else(|| {
-            let [name, older] = ["LISTEN_ADDR", "GRPC_ADDR"].map(|name| reader.variable(name));
-            reader.either(("LISTEN_ADDR", name), ("GRPC_ADDR", older))
-        });
+    let listen_addr = listen_addr(reader, &mut flags);
+    let seeds = reader.read("SEEDS", flags.seeds.take(), gossip::seeds);
+    let has_seeds_only = seeds.is_some() && peers.is_empty();
+    let gossip = gossip(reader, &mut flags, &listen_addr, seeds, &peers, own_address);
+    let bootstrap = reader.read("BOOTSTRAP", flags.bootstrap, bootstrap).unwrap_or(Bootstrap::Auto);
+    let expect = reader.text("EXPECT", flags.expect);
+    if expect.is_none() && has_seeds_only && bootstrap == Bootstrap::Auto {
+        // By default this node would be a cluster by itself, which is not what seeds are for.
+        reader.errors.push(NO_EXPECT.into());
+    }
+    let expect = expect.and_then(|text| reader.check("EXPECT", &text, number(1..=MEMBERS_MAX)));
     let log = reader.text("LOG", flags.log).or_else(|| reader.variable("RUST_LOG"));
 
     Settings {
         node_id,
         peers,
-        own_address,
-        expect: reader.read("EXPECT", flags.expect, number(1..=MEMBERS_MAX)).unwrap_or(nodes),
-        bootstrap: reader.read("BOOTSTRAP", flags.bootstrap, bootstrap).unwrap_or(Bootstrap::Auto),
+        gossip,
+        target_voters: reader
+            .read("TARGET_VOTERS", flags.target_voters, target_voters)
+            .unwrap_or(VOTERS_MAX),
+        dead_after: reader
+            .read("DEAD_AFTER", flags.dead_after, dead_after)
+            .unwrap_or(Duration::from_secs(300)),
+        expect: expect.unwrap_or(nodes),
+        bootstrap,
         data_dir: reader
             .read("DATA_DIR", flags.data_dir, directory)
             .unwrap_or_else(|| PathBuf::from("/data")),
-        listen_addr: listen_addr
-            .and_then(|text| reader.check("LISTEN_ADDR (or GRPC_ADDR)", &text, HostPort::from_str))
-            .unwrap_or_else(|| HostPort::any(9000)),
+        listen_addr,
         debug_addr: reader
             .read("DEBUG_ADDR", flags.debug_addr, debug_addr)
             .unwrap_or_else(|| Some(HostPort::any(8080))),
@@ -70,6 +85,47 @@ fn each(reader: &mut Reader<'_>, flags: Flags, hostname: &str) -> Settings {
         cpu: reader.read("CPU", flags.cpu, cpu).unwrap_or(Cpu::Auto),
         log: log.unwrap_or_else(|| "info".into()),
         warnings: Vec::new(),
+    }
+}
+
+fn listen_addr(reader: &mut Reader<'_>, flags: &mut Flags) -> HostPort {
+    reader
+        .either(
+            ("--listen-addr", flags.listen_addr.take()),
+            ("--grpc-addr", flags.grpc_addr.take()),
+        )
+        .or_else(|| {
+            let [name, older] = ["LISTEN_ADDR", "GRPC_ADDR"].map(|name| reader.variable(name));
+            reader.either(("LISTEN_ADDR", name), ("GRPC_ADDR", older))
+        })
+        .and_then(|text| reader.check("LISTEN_ADDR (or GRPC_ADDR)", &text, HostPort::from_str))
+        .unwrap_or_else(|| HostPort::any(9000))
+}
+
+/// What is read of gossip, and what follows where it is not given.
+fn gossip(
+    reader: &mut Reader<'_>,
+    flags: &mut Flags,
+    listen_addr: &HostPort,
+    seeds: Option<Vec<HostPort>>,
+    peers: &[Peer],
+    own_address: Option<HostPort>,
+) -> Gossip {
+    let bind_addr = reader.read("BIND_ADDR", flags.bind_addr.take(), gossip::bind_addr);
+    let bind_port = reader.read("BIND_PORT", flags.bind_port.take(), number(0..=u16::MAX));
+    let bind = gossip::bind(bind_addr, bind_port, listen_addr);
+    let advertise_addr = reader
+        .read("ADVERTISE_ADDR", flags.advertise_addr.take(), gossip::advertise_addr)
+        .or(own_address)
+        .or_else(|| reader.read("FLY_PRIVATE_IP", None, gossip::private_ip));
+    let region = reader
+        .read("REGION", flags.region.take(), gossip::region)
+        .or_else(|| reader.read("FLY_REGION", None, gossip::region));
+    Gossip {
+        seeds: seeds.unwrap_or_else(|| gossip::guessed_seeds(&bind, listen_addr, peers)),
+        bind,
+        advertise_addr,
+        region: region.unwrap_or_default(),
     }
 }
 
@@ -197,6 +253,34 @@ fn bootstrap(text: &str) -> Result<Bootstrap, String> {
         "auto" => Ok(Bootstrap::Auto),
         "never" => Ok(Bootstrap::Never),
         _ => Err("it must be `auto` or `never`".into()),
+    }
+}
+
+fn target_voters(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(voters) if voters <= VOTERS_MAX && voters % 2 == 1 => Ok(voters),
+        _ => Err("it must be 1, 3 or 5".into()),
+    }
+}
+
+fn dead_after(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("it must be a whole number and a unit, as in 300s or 5m".into()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms));
+    match ms.map(Duration::from_millis) {
+        Some(time) if (DEAD_AFTER_MIN..=DEAD_AFTER_MAX).contains(&time) => Ok(time),
+        _ => Err(format!(
+            "it must be of {}s to {}h",
+            DEAD_AFTER_MIN.as_secs(),
+            DEAD_AFTER_MAX.as_secs() / 3600
+        )),
     }
 }
 

@@ -47,7 +47,14 @@ fn defaults() -> Settings {
     Settings {
         node_id: "host-1".into(),
         peers: Vec::new(),
-        own_address: None,
+        gossip: Gossip {
+            bind: GossipBind { host: "::".into(), ports: 7946..=7946 },
+            seeds: Vec::new(),
+            advertise_addr: None,
+            region: String::new(),
+        },
+        target_voters: 5,
+        dead_after: Duration::from_secs(300),
         expect: 1,
         bootstrap: Bootstrap::Auto,
         data_dir: "/data".into(),
@@ -69,7 +76,7 @@ fn nothing_given_gives_the_defaults() {
 
 #[test]
 fn the_defaults_of_the_table_are_those_that_are_taken() {
-    let computed = ["NODE_ID", "PEERS", "EXPECT"];
+    let computed = ["NODE_ID", "PEERS", "SEEDS", "ADVERTISE_ADDR", "REGION", "EXPECT"];
     for setting in SETTINGS.iter().filter(|setting| !computed.contains(&setting.name)) {
         let line = format!("{}={}", setting.name, setting.default);
         assert_eq!(settings(&line), defaults(), "{line}");
@@ -80,6 +87,13 @@ fn the_defaults_of_the_table_are_those_that_are_taken() {
 const SAMPLES: &[(&str, &str, &str)] = &[
     ("NODE_ID", "a", "b"),
     ("PEERS", "a@h:1", "b@h:1"),
+    ("SEEDS", "a", "b:1"),
+    ("BIND_ADDR", "10.0.0.1", "[::1]"),
+    ("BIND_PORT", "0", "1"),
+    ("ADVERTISE_ADDR", "a", "b:1"),
+    ("REGION", "ams", "nrt"),
+    ("TARGET_VOTERS", "1", "3"),
+    ("DEAD_AFTER", "1s", "2m"),
     ("EXPECT", "2", "3"),
     ("BOOTSTRAP", "never", "auto"),
     ("DATA_DIR", "a", "b"),
@@ -100,6 +114,11 @@ fn every_setting_is_a_variable_and_a_flag_and_the_flag_wins() {
         assert_eq!(setting.flag, format!("--{}", setting.name.to_lowercase().replace('_', "-")));
     }
     for (name, one, other) in SAMPLES {
+        // SEEDS alone would need EXPECT.
+        let settings = |line: &str| match *name {
+            "SEEDS" => settings(&format!("EXPECT=1 {line}")),
+            _ => settings(line),
+        };
         let flag = name.to_lowercase().replace('_', "-");
         let by_variable = settings(&format!("{name}={one}"));
         assert_ne!(by_variable, settings(&format!("{name}={other}")));
@@ -128,6 +147,11 @@ fn the_command_line_of_a_single_node() {
         data_dir: "./data".into(),
         listen_addr: address("127.0.0.1:9000"),
         debug_addr: Some(address("127.0.0.1:8080")),
+        gossip: Gossip {
+            bind: GossipBind { host: "127.0.0.1".into(), ports: 7946..=7961 },
+            seeds: (7946..=7961).map(|port| address(&format!("127.0.0.1:{port}"))).collect(),
+            ..defaults().gossip
+        },
         tick_ms: 100,
         election: 10,
         heartbeat: 3,
@@ -147,14 +171,99 @@ fn an_election_of_four_heartbeats_is_no_longer_warned_of() {
 fn this_node_is_taken_out_of_its_peers() {
     let list = "PEERS=node-1@10.0.0.1:9000,node-2@10.0.0.2:9000,node-3@[::3]:9000,";
     let of_one = settings(&format!("NODE_ID=node-1 {list}"));
-    let peer = |name: &str, at: &str| Peer { name: name.into(), address: address(at) };
+    let peer = |name: &str, at: &str| Peer { name: name.into(), address: Some(address(at)) };
     assert_eq!(of_one.peers, [peer("node-2", "10.0.0.2:9000"), peer("node-3", "[::3]:9000")]);
-    assert_eq!(of_one.own_address, Some(address("10.0.0.1:9000")));
+    assert_eq!(of_one.gossip.advertise_addr, Some(address("10.0.0.1:9000")));
     assert_eq!(of_one.expect, 3);
 
     let of_another = settings(&format!("NODE_ID=node-4 {list}"));
-    assert_eq!((of_another.peers.len(), of_another.own_address), (3, None));
+    assert_eq!((of_another.peers.len(), of_another.gossip.advertise_addr), (3, None));
     assert_eq!(of_another.expect, 4);
+}
+
+#[test]
+fn a_peer_may_be_a_name_alone() {
+    let settings = settings("NODE_ID=node-0 PEERS=node-0,node-1,node-2@10.0.0.2:9000");
+    let peer = |name: &str, address: Option<HostPort>| Peer { name: name.into(), address };
+    let expected = [peer("node-1", None), peer("node-2", Some(address("10.0.0.2:9000")))];
+    assert_eq!(settings.peers, expected);
+    assert_eq!((settings.expect, settings.gossip.advertise_addr), (3, None));
+}
+
+#[test]
+fn a_time_has_a_unit() {
+    for (text, ms) in [("1s", 1000), ("1500ms", 1500), ("5m", 300_000), ("168h", 604_800_000)] {
+        let settings = settings(&format!("DEAD_AFTER={text}"));
+        assert_eq!(settings.dead_after, Duration::from_millis(ms), "{text}");
+    }
+}
+
+#[test]
+fn gossip_of_a_loopback_node_stays_there_and_shares_a_range_of_ports() {
+    let bind = |line: &str| {
+        let GossipBind { host, ports } = settings(line).gossip.bind;
+        format!("{host} {}-{}", ports.start(), ports.end())
+    };
+    for (line, expected) in [
+        ("", ":: 7946-7946"),
+        ("LISTEN_ADDR=10.0.0.1:9000", ":: 7946-7946"),
+        ("LISTEN_ADDR=127.0.0.1:9000", "127.0.0.1 7946-7961"),
+        ("GRPC_ADDR=[::1]:9000", "::1 7946-7961"),
+        ("GRPC_ADDR=localhost:9000", "localhost 7946-7961"),
+        ("GRPC_ADDR=localhost:9000 BIND_PORT=5", "localhost 5-5"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_PORT=0", "127.0.0.1 0-0"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_ADDR=[::]", ":: 7946-7946"),
+        ("GRPC_ADDR=127.0.0.1:9000 BIND_ADDR=::1 BIND_PORT=5", "::1 5-5"),
+        ("BIND_ADDR=node-1.internal", "node-1.internal 7946-7946"),
+    ] {
+        assert_eq!(bind(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn seeds_are_guessed_where_none_are_given() {
+    let seeds = |line: &str| {
+        let seeds = settings(line).gossip.seeds;
+        seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let on_loopback: Vec<String> = (7946..=7961).map(|port| format!("[::1]:{port}")).collect();
+    let peers = "PEERS=a@10.0.0.1:1,b@10.0.0.1:2,c@[::3]:1,d";
+    for (line, expected) in [
+        ("", ""),
+        (peers, "10.0.0.1:7946 [::3]:7946"),
+        (&format!("{peers} BIND_PORT=5"), "10.0.0.1:5 [::3]:5"),
+        (&format!("{peers} BIND_PORT=0"), "10.0.0.1:7946 [::3]:7946"),
+        (&format!("{peers} SEEDS=e,f:1,e:7946"), "e:7946 f:1"),
+        (&format!("{peers} LISTEN_ADDR=[::1]:9000"), &on_loopback.join(" ")),
+        (&format!("{peers} LISTEN_ADDR=[::1]:9000 BIND_PORT=5"), "10.0.0.1:5 [::3]:5"),
+        ("LISTEN_ADDR=[::1]:9000 BIND_PORT=5", ""),
+        ("LISTEN_ADDR=[::1]:9000 SEEDS=e EXPECT=3", "e:7946"),
+        ("SEEDS=[fe80::1],10.0.0.1:80 BOOTSTRAP=never", "[fe80::1]:7946 10.0.0.1:80"),
+    ] {
+        assert_eq!(seeds(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn where_a_node_is_reached_is_told_or_follows() {
+    let advertised = |line: &str| settings(line).gossip.advertise_addr.map(|it| it.to_string());
+    let peers = "NODE_ID=a PEERS=a@10.0.0.1:1,b";
+    for (line, expected) in [
+        ("LISTEN_ADDR=10.0.0.1:9000", None),
+        ("ADVERTISE_ADDR=node-1", Some("node-1:0")),
+        ("ADVERTISE_ADDR=[::1]:5", Some("[::1]:5")),
+        ("FLY_PRIVATE_IP=fdaa::3", Some("[fdaa::3]:0")),
+        (&format!("FLY_PRIVATE_IP=fdaa::3 {peers}"), Some("10.0.0.1:1")),
+        (&format!("ADVERTISE_ADDR=c:7 FLY_PRIVATE_IP=fdaa::3 {peers}"), Some("c:7")),
+    ] {
+        assert_eq!(advertised(line).as_deref(), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_region_is_that_of_the_platform_unless_it_is_given() {
+    assert_eq!(settings("FLY_REGION=ams").gossip.region, "ams");
+    assert_eq!(settings("FLY_REGION=ams REGION=nrt").gossip.region, "nrt");
 }
 
 #[test]
@@ -202,13 +311,34 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
         ("NODE_ID=a,b", "NODE_ID is `a,b`: a name has"),
         ("NODE_ID=é", "NODE_ID is `é`: a name has"),
         (&format!("NODE_ID={long}"), "NODE_ID is `nnn"),
-        ("PEERS=node-2", "PEERS is `node-2`: `node-2` has no address: write `node-2@HOST:PORT`"),
         (
             "PEERS=a@h:1,b@10.0.0.2",
             "PEERS is `a@h:1,b@10.0.0.2`: in `b@10.0.0.2`: the port is missing: write \
              `10.0.0.2:PORT`",
         ),
         ("PEERS=a@h:0", "PEERS is `a@h:0`: in `a@h:0`: port 0 cannot be reached"),
+        ("PEERS=a,b@h:1,a", "PEERS is `a,b@h:1,a`: the name `a` is in it twice"),
+        ("SEEDS=,", "SEEDS is `,`: there is no seed in it"),
+        ("SEEDS=a:x", "SEEDS is `a:x`: in `a:x`: `x` is no port"),
+        ("SEEDS=a:0", "SEEDS is `a:0`: in `a:0`: port 0 cannot be reached"),
+        ("SEEDS=::1", "SEEDS is `::1`: in `::1`: an IPv6 address goes in brackets"),
+        ("SEEDS=a", "SEEDS is set, and neither PEERS nor EXPECT: set EXPECT to the size of"),
+        ("SEEDS=a EXPECT=0", "EXPECT is `0`: it must be a number of 1 to 64"),
+        ("BIND_ADDR=10.0.0.1:7946", "BIND_ADDR is `10.0.0.1:7946`: it must be an IP address or a"),
+        ("BIND_ADDR=[::1]:7946", "BIND_ADDR is `[::1]:7946`: it must be an IP address or a host"),
+        ("BIND_PORT=65536", "BIND_PORT is `65536`: it must be a number of 0 to 65535"),
+        ("ADVERTISE_ADDR=[::]:9000", "ADVERTISE_ADDR is `[::]:9000`: nobody can be reached at a"),
+        ("ADVERTISE_ADDR=::1", "ADVERTISE_ADDR is `::1`: an IPv6 address goes in brackets"),
+        ("FLY_PRIVATE_IP=here", "FLY_PRIVATE_IP is `here`: it must be an IP address"),
+        ("REGION=é", "REGION is `é`: a region has at most 64 printable ASCII characters"),
+        ("FLY_REGION=é", "FLY_REGION is `é`: a region has"),
+        ("TARGET_VOTERS=2", "TARGET_VOTERS is `2`: it must be 1, 3 or 5"),
+        ("TARGET_VOTERS=7", "TARGET_VOTERS is `7`: it must be 1, 3 or 5"),
+        ("DEAD_AFTER=5", "DEAD_AFTER is `5`: it must be a whole number and a unit, as in 300s or"),
+        ("DEAD_AFTER=999ms", "DEAD_AFTER is `999ms`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=169h", "DEAD_AFTER is `169h`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=s", "DEAD_AFTER is `s`: it must be of 1s to 168h"),
+        ("DEAD_AFTER=-5m", "DEAD_AFTER is `-5m`: it must be a whole number and a unit"),
         ("PEERS=@h:1", "PEERS is `@h:1`: in `@h:1`: a name has"),
         ("PEERS=a@h:1,a@h:2", "PEERS is `a@h:1,a@h:2`: the name `a` is in it twice"),
         ("PEERS=host-1@h:1,host-1@h:2", "PEERS is `host-1@h:1,host-1@h:2`: the name `host-1` is"),

@@ -17,12 +17,14 @@
 
 #![forbid(unsafe_code)]
 
+mod mesh;
 mod request;
 mod response;
 mod status;
 #[cfg(test)]
 mod tests;
 
+pub use mesh::{Liveness, MeshCounters, MeshNodePage, MeshPage};
 pub use request::{Connection, Method, Request, Step};
 pub use response::{Status, reject, respond};
 pub use status::{Health, NodeState, Page, PeerStatus, StatusPage};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::MeshPage;
 use crate::metrics::{Counters, LatencySummary};
 
 /// What all pages are made of, at one moment.
@@ -91,6 +92,8 @@ pub struct StatusPage {
     pub version: String,
     /// Since the start.
     pub uptime_ms: u64,
+    /// The mesh, members of the cluster or not.
+    pub mesh: MeshPage,
     /// Since the start.
     pub counters: Counters,
     /// Durable writes of the log.

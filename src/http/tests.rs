@@ -13,6 +13,25 @@ fn page() -> Page {
         connected: true,
         matched: 41,
     };
+    let node = MeshNodePage {
+        node_id: "node-3".into(),
+        raft_id: 8,
+        state: Liveness::Suspect,
+        region: "ams".into(),
+        address: "10.0.0.3:9000".into(),
+        gossip_address: "10.0.0.3:7946".into(),
+        version: "0.1.0".into(),
+        role: NodeState::Learner,
+        rtt_ms: Some(12.5),
+        since_ms: 700,
+    };
+    let mesh = MeshPage {
+        nodes: vec![node],
+        health: 1,
+        counters: MeshCounters { probes: 17, ..MeshCounters::default() },
+        seed_lookups_failed: 3,
+        datagrams_dropped: 4,
+    };
     let status = StatusPage {
         node_id: "node-1".into(),
         raft_id: 7,
@@ -29,6 +48,7 @@ fn page() -> Page {
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,
+        mesh,
         counters: Counters { proposals: 11, ..Counters::default() },
         syncs: LatencySummary { count: 2, p50_us: 150, p99_us: 420, max_us: 421 },
         commits: LatencySummary::default(),
@@ -159,6 +179,16 @@ fn status_is_json() {
             "voter": true, "connected": true, "matched": 41,
         }],
         "kv_size": 5, "kv_bytes": 500, "revision": 9, "version": "0.1.0", "uptime_ms": 1234,
+        "mesh": {
+            "nodes": [{
+                "node_id": "node-3", "raft_id": 8, "state": "suspect", "region": "ams",
+                "address": "10.0.0.3:9000", "gossip_address": "10.0.0.3:7946", "version": "0.1.0",
+                "role": "LEARNER", "rtt_ms": 12.5, "since_ms": 700,
+            }],
+            "health": 1,
+            "counters": serde_json::to_value(page().status.mesh.counters).unwrap(),
+            "seed_lookups_failed": 3, "datagrams_dropped": 4,
+        },
         "counters": {
             "messages_sent": 0, "messages_received": 0, "proposals": 11, "reads": 0,
             "forwarded": 0, "refused": 0, "protocol_errors": 0, "major_faults": 0,
@@ -168,6 +198,7 @@ fn status_is_json() {
         "commits": { "count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0 },
     });
     assert_eq!(told, expected);
+    assert_eq!(told["mesh"]["counters"]["probes"], 17);
 }
 
 #[test]

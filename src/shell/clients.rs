@@ -29,6 +29,8 @@ pub(super) struct Client {
     outbox: Rc<Outbox>,
     since: Instant,
     greeted: Cell<bool>,
+    /// The raft id that a peer greeted with.
+    peer: Cell<Option<u64>>,
     /// Requests that are not answered yet.
     in_flight: Cell<usize>,
 }
@@ -47,6 +49,13 @@ impl Client {
 
     pub fn unsent_len(&self) -> usize {
         self.outbox.unsent_len()
+    }
+
+    /// Ends it if it is that peer's.
+    pub fn close_if_from(&self, raft_id: u64) {
+        if self.peer.get() == Some(raft_id) {
+            self.outbox.close();
+        }
     }
 
     fn refuse(&self, refused: Refusal) {
@@ -94,6 +103,7 @@ fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
         outbox: Rc::default(),
         since: Instant::now(),
         greeted: Cell::new(false),
+        peer: Cell::new(None),
         in_flight: Cell::new(0),
     });
     socket::keep_alive(&stream);
@@ -207,6 +217,7 @@ fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Re
     client.outbox.send(&ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) });
     Ok(match (hello.role(), hello.from) {
         (Role::Peer, Some(from)) => {
+            client.peer.set(Some(from.raft_id));
             reactor.links.came(&from.name);
             Speaker::Peer(Arc::new(from))
         }

@@ -12,13 +12,15 @@ use glommio::timer::Timer;
 
 use super::pump::linger;
 use super::reactor::Reactor;
+use crate::gossip;
 use crate::http::{
-    Connection, Health, NodeState, Page, PeerStatus, Status, StatusPage, Step, reject, respond,
+    Connection, Health, Liveness, MeshCounters, MeshNodePage, MeshPage, NodeState, Page,
+    PeerStatus, Status, StatusPage, Step, reject, respond,
 };
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
 use crate::metrics::Counters;
 use crate::node::hex;
-use crate::wire::client::NodeRole;
+use crate::wire::client::{MeshNode, NodeRole, mesh_node};
 
 /// Serves for ever.
 pub(super) async fn serve(reactor: Rc<Reactor>, listener: TcpListener) {
@@ -89,13 +91,7 @@ fn page(reactor: &Reactor) -> Page {
     let status = node.status();
     let own = status.node.unwrap_or_default();
     let identity = own.identity.clone().unwrap_or_default();
-    let state = match own.role() {
-        NodeRole::Forming => NodeState::Forming,
-        NodeRole::Follower => NodeState::Follower,
-        NodeRole::Candidate => NodeState::Candidate,
-        NodeRole::Leader => NodeState::Leader,
-        NodeRole::Learner => NodeState::Learner,
-    };
+    let state = node_state(own.role());
     let health = match (node.forming(), node.unavailable()) {
         (Some(waiting_for), _) => Health::Forming { waiting_for },
         (None, Some(reason)) => Health::Unavailable { reason },
@@ -127,6 +123,7 @@ fn page(reactor: &Reactor) -> Page {
         revision: own.revision,
         version: own.version,
         uptime_ms: own.uptime_ms,
+        mesh: mesh_page(reactor, status.mesh),
         counters: Counters {
             major_faults: major_faults(),
             ticks_dropped: reactor.ticks_dropped.get(),
@@ -137,6 +134,97 @@ fn page(reactor: &Reactor) -> Page {
         commits: reactor.threads.commit_latency(),
     };
     Page { health, status: page }
+}
+
+fn node_state(role: NodeRole) -> NodeState {
+    match role {
+        NodeRole::Forming => NodeState::Forming,
+        NodeRole::Follower => NodeState::Follower,
+        NodeRole::Candidate => NodeState::Candidate,
+        NodeRole::Leader => NodeState::Leader,
+        NodeRole::Learner => NodeState::Learner,
+    }
+}
+
+fn mesh_page(reactor: &Reactor, nodes: Vec<MeshNode>) -> MeshPage {
+    let node = reactor.node();
+    MeshPage {
+        nodes: nodes.into_iter().map(mesh_node).collect(),
+        health: node.gossip_health(),
+        counters: mesh_counters(node.gossip_counters()),
+        seed_lookups_failed: reactor.mesh.seed_lookups_failed.get(),
+        datagrams_dropped: reactor.mesh.datagrams_dropped.get(),
+    }
+}
+
+fn mesh_node(node: MeshNode) -> MeshNodePage {
+    MeshNodePage {
+        state: match node.state() {
+            mesh_node::State::Alive => Liveness::Alive,
+            mesh_node::State::Suspect => Liveness::Suspect,
+            mesh_node::State::Dead => Liveness::Dead,
+            mesh_node::State::Left => Liveness::Left,
+        },
+        role: node_state(node.role()),
+        node_id: node.name,
+        raft_id: node.raft_id,
+        region: node.region,
+        address: node.address,
+        gossip_address: node.gossip_address,
+        version: node.version,
+        rtt_ms: node.rtt_us.map(|us| us as f64 / 1000.0),
+        since_ms: node.since_ms,
+    }
+}
+
+/// Field by field, so that none is forgotten.
+fn mesh_counters(counters: gossip::Counters) -> MeshCounters {
+    let gossip::Counters {
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        sync_bytes,
+        malformed,
+        other_cluster,
+        misaddressed,
+        unexpected_answers,
+        unreachable,
+        identity_conflicts,
+        members_refused,
+        pings_refused,
+        probes,
+        indirect_probes,
+        probes_failed,
+        refuted,
+        suspicions,
+        false_suspicions,
+        false_deaths,
+        stalls,
+    } = counters;
+    MeshCounters {
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        sync_bytes,
+        malformed,
+        other_cluster,
+        misaddressed,
+        unexpected_answers,
+        unreachable,
+        identity_conflicts,
+        members_refused,
+        pings_refused,
+        probes,
+        indirect_probes,
+        probes_failed,
+        refuted,
+        suspicions,
+        false_suspicions,
+        false_deaths,
+        stalls,
+    }
 }
 
 /// How often this process had to wait for a page from the disk: field 12 of /proc/self/stat. Lookups that fault a page

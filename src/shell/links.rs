@@ -1,10 +1,13 @@
 //! Connections to the peers: one to each, opened here, on which this node sends. What a peer has to say comes on the
 //! connection that it opens itself.
+//!
+//! Each address at which the node wants a peer has a task; it ends when the address is wanted no longer. Who is at an
+//! address is known when it answers. A peer that is found at two addresses keeps the link that came up first, and the
+//! second task waits for the end of it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -15,12 +18,14 @@ use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump};
 use super::reactor::Reactor;
+use super::resolve::resolve;
 use super::socket;
 use crate::limits::{HELLO_TIMEOUT, PEER_UNSENT_MAX};
-use crate::node::Input;
+use crate::node::{Input, LinkTarget};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
-    ClientFrame, Hello, Identity, Role, ServerFrame, client_frame, server_frame,
+    ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,
+    server_frame,
 };
 use crate::wire::frame::Decoder;
 use crate::wire::peer::{PeerFrame, peer_frame};
@@ -31,13 +36,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 /// The least time after which a link that takes nothing is given up.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
-/// How often to look for members that no link was begun for.
+/// How often to look for peers that no link was begun for, and for those that a link is wanted to no longer.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A link that is up, to one start of a peer.
+struct Link {
+    nonce: u64,
+    outbox: Rc<Outbox>,
+}
 
 /// The links that are up, by the raft id that answered.
 #[derive(Default)]
 pub(super) struct Links {
-    up: RefCell<HashMap<u64, Rc<Outbox>>>,
+    up: RefCell<HashMap<u64, Link>>,
     /// The addresses that a task keeps a link to.
     begun: RefCell<Vec<String>>,
     /// Those that wait before they try again, by the peer's name.
@@ -49,7 +60,7 @@ impl Links {
     /// what it lost; a link on which something else cannot be sent is ended.
     pub fn send(&self, raft_id: u64, frame: &PeerFrame) -> bool {
         let up = self.up.borrow();
-        let Some(outbox) = up.get(&raft_id) else { return false };
+        let Some(Link { outbox, .. }) = up.get(&raft_id) else { return false };
         let is_full = outbox.unsent_len() > PEER_UNSENT_MAX;
         match &frame.frame {
             Some(peer_frame::Frame::Raft(_)) if is_full => return false,
@@ -89,57 +100,63 @@ impl Links {
 
     /// Ends all links; each is opened anew, with a new greeting.
     pub fn reconnect_all(&self) {
-        self.up.borrow().values().for_each(|outbox| outbox.close());
+        self.up.borrow().values().for_each(|link| link.outbox.close());
+    }
+
+    /// Ends the link to a peer, when what waits there is sent.
+    pub fn unlink(&self, raft_id: u64) {
+        if let Some(link) = self.up.borrow().get(&raft_id) {
+            link.outbox.close();
+        }
+    }
+
+    fn is_up(&self, raft_id: u64, nonce: u64) -> bool {
+        self.up.borrow().get(&raft_id).is_some_and(|link| link.nonce == nonce)
     }
 }
 
-/// Keeps a link to each peer of PEERS and each member of the cluster, for ever.
+/// Keeps a link to each address that the node wants one to, for ever.
 pub(super) async fn keep(reactor: Rc<Reactor>) {
     loop {
-        for (name, address) in wanted(&reactor) {
+        let targets = reactor.node().link_targets();
+        for LinkTarget { address, .. } in targets {
             if !reactor.links.begun.borrow().contains(&address) {
                 reactor.links.begun.borrow_mut().push(address.clone());
                 let reactor = reactor.clone();
-                glommio::spawn_local(async move { keep_one(&reactor, &name, &address).await })
-                    .detach();
+                glommio::spawn_local(async move { keep_one(&reactor, &address).await }).detach();
             }
         }
         Timer::new(LOOK_EVERY).await;
     }
 }
 
-/// The peers that the settings name, and the members that they do not name.
-fn wanted(reactor: &Reactor) -> Vec<(String, String)> {
-    let configured =
-        reactor.settings.peers.iter().map(|peer| (peer.name.clone(), peer.address.to_string()));
-    let mut wanted: Vec<_> = configured.collect();
-    for member in reactor.node().members() {
-        let named =
-            wanted.iter().any(|(name, address)| *name == member.name || *address == member.address);
-        let own = member.raft_id == reactor.node().identity().raft_id;
-        if !named && !own && !member.address.is_empty() {
-            wanted.push((member.name.clone(), member.address.clone()));
-        }
-    }
-    wanted
+/// Whom to expect at an address, if a link to it is wanted.
+fn expected(reactor: &Reactor, address: &str) -> Option<String> {
+    let mut targets = reactor.node().link_targets().into_iter();
+    targets.find(|target| target.address == address).map(|target| target.name)
 }
 
-async fn keep_one(reactor: &Reactor, name: &str, address: &str) {
+async fn keep_one(reactor: &Reactor, address: &str) {
     let mut pause = BACK_OFF.start;
     let mut told = String::new();
-    loop {
-        match connect(address).await {
-            Ok(stream) => {
-                let result = link(reactor, stream, &mut pause).await;
-                if let Err(why) = result {
-                    tell(&mut told, name, address, why);
+    while let Some(name) = expected(reactor, address) {
+        let ended = match connect(address).await {
+            Ok(stream) => link(reactor, stream, &mut pause).await,
+            Err(why) => Err(why),
+        };
+        match ended {
+            Ok(End::Closed) => {}
+            Ok(End::Second { raft_id, nonce }) => {
+                while reactor.links.is_up(raft_id, nonce) && expected(reactor, address).is_some() {
+                    Timer::new(LOOK_EVERY).await;
                 }
             }
-            Err(why) => tell(&mut told, name, address, why),
+            Err(why) => tell(&mut told, &name, address, why),
         }
-        reactor.links.pause(name, pause).await;
+        reactor.links.pause(&name, pause).await;
         pause = (pause * 2).min(BACK_OFF.end);
     }
+    reactor.links.begun.borrow_mut().retain(|begun| begun != address);
 }
 
 /// The same trouble is told once.
@@ -151,11 +168,7 @@ fn tell(told: &mut String, name: &str, address: &str, why: String) {
 }
 
 async fn connect(address: &str) -> Result<TcpStream, String> {
-    let name = address.to_owned();
-    // Blocks, and so not on the reactor.
-    let resolved: Result<Vec<SocketAddr>, _> = glommio::executor()
-        .spawn_blocking(move || name.to_socket_addrs().map(|addresses| addresses.collect()))
-        .await;
+    let resolved = resolve(address).await;
     let mut last = "the name has no address".to_owned();
     for address in resolved.map_err(|e| format!("the name cannot be resolved: {e}"))? {
         match TcpStream::connect_timeout(address, CONNECT_TIMEOUT).await {
@@ -166,8 +179,18 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
     Err(last)
 }
 
+/// How a link ended that was not refused.
+enum End {
+    Closed,
+    /// At once: there is one already to this start of this peer.
+    Second {
+        raft_id: u64,
+        nonce: u64,
+    },
+}
+
 /// Greets, and then sends what there is to send until the connection ends.
-async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Result<(), String> {
+async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Result<End, String> {
     // A path that loses all ends no connection by itself, and TCP would try it ever more rarely: a heartbeat that is not
     // taken within an election timeout shows it.
     socket::give_up_after(&stream, reactor.settings.election_timeout().max(GIVE_UP_MIN));
@@ -183,40 +206,45 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
     };
     outbox.send(&ClientFrame { frame: Some(client_frame::Frame::Hello(hello)) });
     let welcomed = glommio::timer::timeout(HELLO_TIMEOUT, async {
-        Ok(welcome(&mut pump, &mut decoder).await)
+        Ok(welcome(reactor, &mut pump, &mut decoder).await)
     });
     let peer = welcomed.await.map_err(|_| "no answer to the greeting".to_owned())??;
     if from.cluster_id != reactor.node().identity().cluster_id {
         // Joined a cluster while this greeting was under way.
-        return Ok(());
+        return Ok(End::Closed);
     }
     *pause = BACK_OFF.start;
-    let raft_id = peer.raft_id;
-    if let Some(before) = reactor.links.up.borrow_mut().insert(raft_id, outbox.clone()) {
-        // What waits there may be lost.
-        before.kill();
+    let Identity { raft_id, nonce, .. } = peer;
+    if reactor.links.is_up(raft_id, nonce) {
+        return Ok(End::Second { raft_id, nonce });
+    }
+    let link = Link { nonce, outbox: outbox.clone() };
+    let before = reactor.links.up.borrow_mut().insert(raft_id, link);
+    if let Some(before) = before {
+        // To a start that is over. What waits there may be lost.
+        before.outbox.kill();
         reactor.post(Input::PeerDown(raft_id));
     }
     reactor.post(Input::PeerUp(peer));
     let mut refused = None;
     while refused.is_none() && pump.next(true, |bytes| decoder.feed(bytes)).await != Event::Closed {
-        refused = last_word(&mut decoder);
+        refused = last_word(reactor, &mut decoder);
     }
-    let is_current =
-        reactor.links.up.borrow().get(&raft_id).is_some_and(|up| Rc::ptr_eq(up, &outbox));
+    let up = reactor.links.up.borrow().get(&raft_id).map(|link| link.outbox.clone());
+    let is_current = up.is_some_and(|up| Rc::ptr_eq(&up, &outbox));
     if is_current {
         reactor.links.up.borrow_mut().remove(&raft_id);
         reactor.post(Input::PeerDown(raft_id));
     }
-    refused.map_or(Ok(()), Err)
+    refused.map_or(Ok(End::Closed), Err)
 }
 
 /// After the welcome, only an error frame comes: the other end closes after it. What is no frame is an error too.
-fn last_word(decoder: &mut Decoder) -> Option<String> {
+fn last_word(reactor: &Reactor, decoder: &mut Decoder) -> Option<String> {
     loop {
         match decoder.next_frame() {
             Ok(Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) })) => {
-                return Some(error.message);
+                return Some(heed(reactor, error));
             }
             Ok(Some(_)) => {}
             Ok(None) => return None,
@@ -225,14 +253,26 @@ fn last_word(decoder: &mut Decoder) -> Option<String> {
     }
 }
 
-async fn welcome(pump: &mut Pump, decoder: &mut Decoder) -> Result<Identity, String> {
+/// What the other end says against this node. That it was removed from the cluster concerns the whole node.
+fn heed(reactor: &Reactor, refused: Refusal) -> String {
+    if refused.code() == Code::Removed {
+        reactor.post(Input::Removed(refused.message.clone()));
+    }
+    refused.message
+}
+
+async fn welcome(
+    reactor: &Reactor,
+    pump: &mut Pump,
+    decoder: &mut Decoder,
+) -> Result<Identity, String> {
     loop {
         match decoder.next_frame::<ServerFrame>().map_err(|e| e.to_string())? {
             Some(ServerFrame { frame: Some(server_frame::Frame::Welcome(welcome)) }) => {
                 return welcome.node.ok_or_else(|| "the answer lacks an identity".to_owned());
             }
             Some(ServerFrame { frame: Some(server_frame::Frame::Error(error)) }) => {
-                return Err(error.message);
+                return Err(heed(reactor, error));
             }
             Some(_) => return Err("another answer than a welcome".to_owned()),
             None => {}

@@ -3,9 +3,9 @@
 //! One thread, pinned to a core, does all that must be fast: it reads from sockets, turns the node, issues the log's
 //! writes and sends. What blocks has `threads` of its own.
 //!
-//! - `reactor`: the loop. `clients` and `links` feed it, on `pump`s; so do `disk` and the threads' `mailbox`.
+//! - `reactor`: the loop. `clients` and `links` feed it, on `pump`s; so do `mesh`, `disk` and the threads' `mailbox`.
 //! - `data_dir`: what is read before the reactor starts.
-//! - `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way.
+//! - `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way. `resolve`: names, off the reactor.
 
 mod clients;
 mod data_dir;
@@ -13,19 +13,22 @@ mod debug;
 mod disk;
 mod links;
 mod mailbox;
+mod mesh;
 mod pump;
 mod reactor;
+mod resolve;
 mod signal;
 mod socket;
 mod threads;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use glommio::{LocalExecutorBuilder, Placement};
 
-use crate::config::{Bootstrap, Cpu, Settings};
+use crate::config::{Bootstrap, Cpu, HostPort, Peer, Settings};
 use crate::error::{Error, Result};
 use crate::limits::{CLIENTS_MAX, SEGMENT_LEN};
 use crate::log::{Recovery, recover};
@@ -37,8 +40,9 @@ use crate::wire::client::Identity;
 use data_dir::DataDir;
 use disk::LogDisk;
 use mailbox::Mailbox;
+use mesh::Mesh;
 use reactor::{News, Reactor};
-use socket::Listener;
+use socket::{Datagrams, Listener};
 use threads::Threads;
 
 /// glommio does not start with less.
@@ -59,6 +63,7 @@ pub fn run(settings: Settings) -> Result<()> {
         .as_ref()
         .map(|address| Listener::bind("DEBUG_ADDR", &address.to_string()));
     let debug = debug.transpose()?;
+    let gossip = Datagrams::bind(&settings.gossip.bind)?;
 
     let log_files = data_dir.log_files()?;
     let generation =
@@ -75,11 +80,13 @@ pub fn run(settings: Settings) -> Result<()> {
     let store = open_store(&data_dir.state_path())?;
     let identity = identity(&settings, &data_dir, &clients)?;
     ::log::info!(
-        "phalanx {} starts: node {} (raft id {}), clients and peers at {}, HTTP at {}, data in {}, start {}",
+        "phalanx {} starts: node {} (raft id {}), clients and peers at {}, gossip at {} (UDP), HTTP at {}, \
+         data in {}, start {}",
         env!("CARGO_PKG_VERSION"),
         identity.name,
         identity.raft_id,
         clients.address,
+        gossip.address,
         debug.as_ref().map_or("none".to_owned(), |debug| debug.address.to_string()),
         settings.data_dir.display(),
         identity.starts
@@ -99,20 +106,22 @@ pub fn run(settings: Settings) -> Result<()> {
     );
 
     let recovered = node::RecoveredLog { log, contents };
-    let node =
-        Node::new(node_settings(&settings, &identity)?, identity, recovered, store, now(begun))?;
+    let mesh_settings = mesh_settings(&settings, clients.address, gossip.address)?;
+    let node_settings = node_settings(&settings, &identity, mesh_settings)?;
+    let node = Node::new(node_settings, identity, recovered, store, now(begun))?;
     let mailbox = Mailbox::new();
     // Started before the reactor is pinned: a thread inherits the core of the one that starts it.
     let threads = Threads::start(&settings.data_dir, log_files, &mailbox)?;
     signal::watch(mailbox.clone())?;
     let disk = LogDisk::new(data_dir.log_path());
+    let mesh = Mesh::new(gossip.sender()?);
     let executor = LocalExecutorBuilder::new(placement(&settings, clients.address.port()))
         .name("reactor")
         .make()
         .map_err(|e| no_reactor(&settings, &e))?;
     executor.run(async move {
-        let reactor = Rc::new(Reactor::new(settings, node, begun, disk, threads));
-        serve(&reactor, mailbox, clients, debug).await
+        let reactor = Rc::new(Reactor::new(settings, node, begun, mesh, disk, threads));
+        serve(&reactor, mailbox, clients, gossip, debug).await
     })
 }
 
@@ -120,6 +129,7 @@ async fn serve(
     reactor: &Rc<Reactor>,
     mailbox: Mailbox<News>,
     clients: Listener,
+    gossip: Datagrams,
     debug: Option<Listener>,
 ) -> Result<()> {
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
@@ -134,6 +144,8 @@ async fn serve(
     spawn(Box::pin(clients::accept(reactor.clone(), clients.adopt())));
     spawn(Box::pin(clients::sweep(reactor.clone())));
     spawn(Box::pin(links::keep(reactor.clone())));
+    spawn(Box::pin(mesh::receive(reactor.clone(), gossip.adopt())));
+    mesh::seek(reactor);
     if let Some(debug) = debug {
         spawn(Box::pin(debug::serve(reactor.clone(), debug.adopt())));
     }
@@ -151,7 +163,15 @@ fn open_store(dir: &Path) -> Result<Store<LmdbMap>> {
     })
 }
 
-fn node_settings(settings: &Settings, identity: &Identity) -> Result<node::Settings> {
+fn node_settings(
+    settings: &Settings,
+    identity: &Identity,
+    mesh: node::MeshSettings,
+) -> Result<node::Settings> {
+    let peer = |peer: &Peer| node::Peer {
+        name: peer.name.clone(),
+        address: peer.address.as_ref().map(ToString::to_string),
+    };
     Ok(node::Settings {
         replica: crate::replica::Settings {
             raft_id: identity.raft_id,
@@ -163,27 +183,52 @@ fn node_settings(settings: &Settings, identity: &Identity) -> Result<node::Setti
         },
         expect: settings.expect as u32,
         may_form: settings.bootstrap == Bootstrap::Auto,
-        peers: Vec::new(),
+        peers: settings.peers.iter().map(peer).collect(),
         policy: crate::replica::membership::Policy {
-            target_voters: 5,
-            dead_after: Duration::from_secs(300),
+            target_voters: settings.target_voters,
+            dead_after: settings.dead_after,
         },
-        mesh: node::MeshSettings {
-            gossip: Default::default(),
-            address: identity.address.clone(),
-            gossip_address: String::new(),
-            region: String::new(),
-            seed: random_u64()?,
-        },
+        mesh,
     })
 }
 
-fn identity(settings: &Settings, data_dir: &DataDir, clients: &Listener) -> Result<Identity> {
-    let address = match &settings.own_address {
+/// What the node tells the mesh of itself. Where it cannot tell its own address, the others put in what they see.
+fn mesh_settings(
+    settings: &Settings,
+    clients: SocketAddr,
+    gossip: SocketAddr,
+) -> Result<node::MeshSettings> {
+    let advertised = advertised(settings, clients);
+    let told = settings.gossip.advertise_addr.as_ref().and_then(HostPort::ip);
+    // Bound to all addresses: at the one where clients come, if that is known.
+    let implied = match gossip.ip().is_unspecified() && !clients.ip().is_unspecified() {
+        true => clients.ip(),
+        false => gossip.ip(),
+    };
+    Ok(node::MeshSettings {
+        gossip: Default::default(),
+        address: advertised,
+        gossip_address: SocketAddr::new(told.unwrap_or(implied), gossip.port()).to_string(),
+        region: settings.gossip.region.clone(),
+        seed: random_u64()?,
+    })
+}
+
+/// Where others reach this node, with a wildcard for the host if it cannot tell.
+fn advertised(settings: &Settings, clients: SocketAddr) -> String {
+    match &settings.gossip.advertise_addr {
+        Some(address) if address.port() == 0 => address.at_port(clients.port()).to_string(),
         Some(address) => address.to_string(),
+        None => clients.to_string(),
+    }
+}
+
+fn identity(settings: &Settings, data_dir: &DataDir, clients: &Listener) -> Result<Identity> {
+    let is_told = settings.gossip.advertise_addr.is_some();
+    let address = match !is_told && clients.address.ip().is_unspecified() {
         // A wildcard is no address to reach anybody at.
-        None if clients.address.ip().is_unspecified() => String::new(),
-        None => clients.address.to_string(),
+        true => String::new(),
+        false => advertised(settings, clients.address),
     };
     Ok(Identity {
         cluster_id: Default::default(),

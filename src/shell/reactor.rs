@@ -21,6 +21,7 @@ use super::clients::Client;
 use super::disk::LogDisk;
 use super::links::Links;
 use super::mailbox::Mailbox;
+use super::mesh::Mesh;
 use super::threads::Threads;
 
 /// What the threads tell the reactor.
@@ -53,6 +54,7 @@ pub(super) struct Reactor {
     next_connection: Cell<ConnectionId>,
     pub clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     pub links: Links,
+    pub mesh: Mesh,
     pub disk: LogDisk,
     pub threads: Threads,
     pub ticks_dropped: Cell<u64>,
@@ -64,6 +66,7 @@ impl Reactor {
         settings: Settings,
         node: Node<LmdbMap>,
         epoch: Instant,
+        mesh: Mesh,
         disk: LogDisk,
         threads: Threads,
     ) -> Reactor {
@@ -81,6 +84,7 @@ impl Reactor {
             next_connection: Cell::new(1),
             clients: RefCell::default(),
             links: Links::default(),
+            mesh,
             disk,
             threads,
             ticks_dropped: Cell::default(),
@@ -120,7 +124,7 @@ impl Reactor {
         self.next_connection.replace(self.next_connection.get() + 1)
     }
 
-    /// Turns until the node has stopped: as it was asked to, or for an error.
+    /// Turns until the node has stopped: as it was asked to, for an error, or because it came to its end by itself.
     pub async fn run(&self) -> Result<()> {
         // The first turn needs no cause: there may be something to do from the start.
         self.turn()?;
@@ -130,8 +134,8 @@ impl Reactor {
                 return Err(error);
             }
             self.turn()?;
-            if self.has_stopped() {
-                return Ok(());
+            if let Some(end) = self.end() {
+                return end;
             }
         }
     }
@@ -173,8 +177,8 @@ impl Reactor {
         let Effects {
             replies,
             frames,
-            datagrams: _,
-            unlink: _,
+            datagrams,
+            unlink,
             write,
             prepare,
             commit,
@@ -195,6 +199,13 @@ impl Reactor {
             if let Some(client) = self.clients.borrow().get(&connection) {
                 client.reply(frame);
             }
+        }
+        for (to, datagram) in datagrams {
+            self.mesh.send(to, &datagram);
+        }
+        for raft_id in unlink {
+            self.links.unlink(raft_id);
+            self.clients.borrow().values().for_each(|client| client.close_if_from(raft_id));
         }
         if let Some(prepare) = prepare {
             self.threads.prepare(prepare);
@@ -258,9 +269,18 @@ impl Reactor {
         Duration::from_millis(self.settings.tick_ms) / crate::replica::FINE_TICKS
     }
 
-    fn has_stopped(&self) -> bool {
-        let Some(since) = self.stop_since.get() else { return false };
+    /// How the node ended, once it has: what it had to finish is finished, or took too long.
+    fn end(&self) -> Option<Result<()>> {
+        let node = self.node.borrow();
+        if node.ended().is_some() && self.stop_since.get().is_none() {
+            self.stop_since.set(Some(Instant::now()));
+        }
+        let since = self.stop_since.get()?;
         let sent = self.clients.borrow().values().all(|client| client.unsent_len() == 0);
-        sent && self.node.borrow().may_stop() || since.elapsed() >= STOP_WITHIN
+        let is_over = sent && node.may_stop() || since.elapsed() >= STOP_WITHIN;
+        is_over.then(|| match node.ended() {
+            Some(why) => Err(Error::Environment(why.to_owned())),
+            None => Ok(()),
+        })
     }
 }

@@ -11,7 +11,15 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("ELECTION", "3", "ELECTION is `3` and HEARTBEAT is `3`: ELECTION must be the larger"),
         ("PEERS", "b@h:1,b@h:2", "the name `b` is in it twice: each node has its own"),
         ("PEERS", "b@h:1,c@h:1", "the address `h:1` is in it twice: each node has its own"),
-        ("PEERS", "b", "`b` has no address: write `b@HOST:PORT`"),
+        ("PEERS", "b,b", "the name `b` is in it twice: each node has its own"),
+        ("SEEDS", "b", "SEEDS is set, and neither PEERS nor EXPECT: set EXPECT"),
+        ("SEEDS", "b:0", "port 0 cannot be reached"),
+        ("BIND_ADDR", "127.0.0.1:1", "BIND_ADDR is `127.0.0.1:1`: it must be an IP address or a"),
+        ("BIND_PORT", "-1", "BIND_PORT is `-1`: it must be a number of 0 to 65535"),
+        ("ADVERTISE_ADDR", "0.0.0.0", "nobody can be reached at a wildcard"),
+        ("REGION", "a\u{e9}", "a region has at most 64 printable ASCII characters"),
+        ("TARGET_VOTERS", "4", "TARGET_VOTERS is `4`: it must be 1, 3 or 5"),
+        ("DEAD_AFTER", "500ms", "DEAD_AFTER is `500ms`: it must be of 1s to 168h"),
         ("PEERS", "b@localhost", "the port is missing: write `localhost:PORT`"),
         ("LISTEN_ADDR", "127.0.0.1", "the port is missing: write `127.0.0.1:PORT`"),
         ("DEBUG_ADDR", "nowhere", "the port is missing: write `nowhere:PORT`"),
@@ -53,6 +61,8 @@ fn what_only_the_machine_can_tell_is_refused_on_start() {
             "192.0.2.1:1",
             ["DEBUG_ADDR=192.0.2.1:1 is no address of this machine", "[::]"],
         ),
+        ("BIND_ADDR", "192.0.2.1", ["BIND_ADDR=192.0.2.1 is no address of this machine", "[::]"]),
+        ("BIND_ADDR", "no-such.invalid", ["BIND_ADDR=no-such.invalid", "not known"]),
     ] {
         let mut node = Node::new("machine");
         node.set(variable, value);

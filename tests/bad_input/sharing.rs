@@ -29,6 +29,10 @@ fn one_port() {
             assert_told(&log, &[&told, "or choose another port"]);
         }
     }
+    let mut second = Node::new("second");
+    second.set("BIND_PORT", first.gossip_port);
+    let told = format!("BIND_PORT={} (UDP, for gossip, at 127.0.0.1) is taken", first.gossip_port);
+    assert_told(&refused(&mut second, 1), &[&told, "or choose another port"]);
     assert_serves(&first);
     assert_eq!(first.health().unwrap().0, 200);
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub use cluster::Cluster;
 pub use load::{Account, Load};
 pub use node::{Exit, Node};
-pub use ports::free_port;
+pub use ports::{free_port, free_udp_port};
 
 /// TICK_MS of the nodes.
 pub const TICK_MS: u64 = 100;

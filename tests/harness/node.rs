@@ -12,7 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{ELECTION, HEARTBEAT, SOON, TICK_MS, free_port, http, wait_for, wait_until};
+use super::{
+    ELECTION, HEARTBEAT, SOON, TICK_MS, free_port, free_udp_port, http, wait_for, wait_until,
+};
 
 /// How much of its log a node prints when its test fails.
 const LOG_TAIL_LEN: u64 = 6000;
@@ -31,6 +33,8 @@ pub struct Node {
     pub address: String,
     /// For HTTP, as `host:port`.
     pub debug_address: String,
+    /// For gossip, a UDP port of its own: no two tests' nodes meet by chance.
+    pub gossip_port: u16,
     env: BTreeMap<String, String>,
     /// Holds the data directory and the log of the process; removed when the node is dropped.
     dir: TempDir,
@@ -49,16 +53,19 @@ impl Node {
             name: name.to_owned(),
             address: format!("127.0.0.1:{}", free_port()),
             debug_address: format!("127.0.0.1:{}", free_port()),
+            gossip_port: free_udp_port(),
             env: BTreeMap::new(),
             dir,
             process: None,
         };
         let data_dir = node.data_dir();
         let (address, debug_address) = (node.address.clone(), node.debug_address.clone());
+        let gossip_port = node.gossip_port;
         node.set("NODE_ID", name)
             .set("DATA_DIR", data_dir.display())
             .set("LISTEN_ADDR", address)
             .set("DEBUG_ADDR", debug_address)
+            .set("BIND_PORT", gossip_port)
             .set("TICK_MS", TICK_MS)
             .set("ELECTION", ELECTION)
             .set("HEARTBEAT", HEARTBEAT);

@@ -1,7 +1,7 @@
 //! Ports that nobody uses.
 
 use std::collections::HashSet;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Mutex;
 
 /// Below the range from which the kernel takes the ports of outgoing connections: a node that is down for a moment
@@ -13,10 +13,19 @@ static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
 /// A port of 127.0.0.1 that is free now.
 pub fn free_port() -> u16 {
+    free(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// A port of 127.0.0.1 for datagrams that is free now.
+pub fn free_udp_port() -> u16 {
+    free(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+}
+
+fn free(is_free: impl Fn(u16) -> bool) -> u16 {
     let mut taken = TAKEN.lock().expect("nothing panics under this lock");
     let taken = taken.get_or_insert_default();
     std::iter::repeat_with(|| fastrand::u16(RANGE))
         .take(1000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok() && taken.insert(*port))
+        .find(|port| is_free(*port) && taken.insert(*port))
         .expect("one of a thousand ports is free")
 }
