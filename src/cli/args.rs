@@ -2,9 +2,10 @@
 //!
 //! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares
 //! it, and takes the word `help` for a call for help wherever it stands. So the words are put in
-//! order first ([`normalise`]): the common options, the command, its own options, `--`, its
-//! arguments. What follows `--` is never an option.
+//! order first ([`normalise`]): the common options, the command (of two words, if the first is of
+//! [`GROUPS`]), its own options, `--`, its arguments. What follows `--` is never an option.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use argh::FromArgs;
@@ -13,6 +14,9 @@ use crate::limits::REQUEST_TIMEOUT_MAX;
 
 /// Where the cluster is if nothing says so.
 pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
+
+/// The first words of commands of two.
+const GROUPS: [&str; 2] = ["member", "leader"];
 
 /// Reads and writes a Phalanx cluster, through any of its nodes.
 #[derive(FromArgs, Debug, PartialEq)]
@@ -29,8 +33,8 @@ pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
             127.0.0.1:9000.",
     error_code(0, "done"),
     error_code(1, "not found, or a compare failed"),
-    error_code(2, "wrong usage, or a key or value that is refused"),
-    error_code(3, "unavailable, or it is unknown whether a write was applied")
+    error_code(2, "wrong usage, or a key, value or order that is refused"),
+    error_code(3, "unavailable, or it is unknown whether a change was made")
 )]
 pub struct Args {
     /// nodes to talk to, as host:port[,host:port...]
@@ -42,6 +46,9 @@ pub struct Args {
     /// print JSON: strings, or {\"hex\": ...} where they are not UTF-8
     #[argh(switch)]
     pub json: bool,
+    /// print the version of this program
+    #[argh(switch)]
+    pub version: bool,
     /// what to do
     #[argh(subcommand)]
     pub command: Command,
@@ -59,6 +66,9 @@ pub enum Command {
     List(List),
     Txn(Txn),
     Status(Status),
+    Members(Members),
+    Member(Member),
+    Leader(Leader),
 }
 
 /// Write a key.
@@ -182,6 +192,78 @@ pub struct Txn {
 #[argh(subcommand, name = "status", help_triggers("--help"))]
 pub struct Status {}
 
+/// Print the nodes of the mesh, members of the cluster or not.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "members",
+    help_triggers("--help"),
+    note = "ROLE is leader, voter or learner; none is a node that is no member of the cluster, foreign\n\
+            one of another cluster. STATE is what the asked node knows by gossip: alive, suspect\n\
+            (somebody got no answer), dead or left (it was stopped). RTT is the round trip from the asked\n\
+            node, as estimated. LAG is how many entries of the log a member is behind the leader. - is\n\
+            what is not known."
+)]
+pub struct Members {}
+
+/// Change the members of the cluster.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "member", help_triggers("--help"))]
+pub struct Member {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: MemberCommand,
+}
+
+/// The commands about a member.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+#[allow(missing_docs)]
+pub enum MemberCommand {
+    Remove(RemoveMember),
+}
+
+/// Take a member out of the cluster, for good.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "remove",
+    help_triggers("--help"),
+    note = "The node stops, and its data directory can join no more; with an empty one it may come back. A\n\
+            leader hands over first. It is refused where the live voters would be left without a majority."
+)]
+pub struct RemoveMember {
+    /// its name (NODE_ID)
+    #[argh(positional)]
+    pub name: String,
+}
+
+/// Decide who leads.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "leader", help_triggers("--help"))]
+pub struct Leader {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: LeaderCommand,
+}
+
+/// The commands about the leader.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+#[allow(missing_docs)]
+pub enum LeaderCommand {
+    Transfer(TransferLeader),
+}
+
+/// Have the leader hand over to another voter.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "transfer", help_triggers("--help"))]
+pub struct TransferLeader {
+    /// the voter's name (NODE_ID)
+    #[argh(positional)]
+    pub name: String,
+}
+
 /// How an option is written and where argh wants it.
 struct Known {
     name: &'static str,
@@ -198,6 +280,7 @@ const OPTIONS: &[Known] = &[
     known("addr", true, true),
     known("timeout", true, true),
     known("json", false, true),
+    known("version", false, true),
     known("help", false, false),
     known("stale", false, false),
     known("prefix", false, false),
@@ -210,9 +293,11 @@ const OPTIONS: &[Known] = &[
     known("count", false, false),
 ];
 
-/// Puts the words in the order that argh understands: see the [module](self).
+/// Puts the words in the order that argh understands: see the [module](self). `--version` needs no
+/// command, and stands alone.
 pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
     let (mut common, mut own, mut arguments) = (Vec::new(), Vec::new(), Vec::new());
+    let mut version = false;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if word == "--" {
@@ -221,6 +306,7 @@ pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
             arguments.push(word.clone());
         } else {
             let (known, value) = option(word)?;
+            version |= known.name == "version";
             let list = if known.common { &mut common } else { &mut own };
             list.push(format!("--{}", known.name));
             if known.takes_value {
@@ -233,12 +319,19 @@ pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
             }
         }
     }
-    let mut arguments = arguments.into_iter().peekable();
-    if arguments.next_if(|first| first == "help").is_some() {
-        own.push("--help".to_owned());
+    if version {
+        return Ok(vec!["--version".to_owned()]);
     }
-    common.extend(arguments.next());
-    let mut arguments: Vec<_> = arguments.collect();
+    let mut arguments = VecDeque::from(arguments);
+    let mut command: Vec<String> = Vec::new();
+    while command.is_empty() || command.len() == 1 && GROUPS.contains(&&*command[0]) {
+        match arguments.pop_front() {
+            Some(word) if word == "help" => own.push("--help".to_owned()),
+            Some(word) => command.push(word),
+            None => break,
+        }
+    }
+    common.append(&mut command);
     if own.iter().any(|word| word == "--help") {
         // argh takes nothing else beside it.
         own = vec!["--help".to_owned()];
@@ -247,7 +340,7 @@ pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
     common.append(&mut own);
     if !arguments.is_empty() {
         common.push("--".to_owned());
-        common.append(&mut arguments);
+        common.extend(arguments);
     }
     Ok(common)
 }

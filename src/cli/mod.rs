@@ -13,6 +13,7 @@
 
 pub mod args;
 mod commands;
+mod members;
 pub mod output;
 mod status;
 pub mod txn;
@@ -24,7 +25,7 @@ use std::io::{self, Read, Write};
 
 use argh::FromArgs;
 
-use self::args::{ADDR_DEFAULT, Args, Command};
+use self::args::{ADDR_DEFAULT, Args, Command, LeaderCommand, MemberCommand};
 use self::output::Output;
 use crate::client::{self, Client, Code, Options};
 
@@ -34,9 +35,9 @@ pub mod exit {
     pub const DONE: u8 = 0;
     /// Not found, or a compare failed.
     pub const NOT_DONE: u8 = 1;
-    /// Wrong usage, or a key or value that is refused.
+    /// Wrong usage, or a key, value or order that is refused.
     pub const USAGE: u8 = 2;
-    /// Unavailable, or it is unknown whether a write was applied.
+    /// Unavailable, or it is unknown whether a change was made.
     pub const UNAVAILABLE: u8 = 3;
 }
 
@@ -87,12 +88,8 @@ pub fn run(words: &[String], process: &mut Process<'_>) -> u8 {
     let args = match parse(words) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => {
-            let mut help = exit.output;
-            if !help.contains("--addr") {
-                help += "\nphalanx --help tells of --addr, --timeout and --json, which all commands take.\n";
-            }
             // Nothing is left to be said if it cannot be written.
-            let _ = process.stdout.write_all(help.as_bytes());
+            let _ = process.stdout.write_all(exit.output.as_bytes());
             return exit::DONE;
         }
         Err(exit) => {
@@ -108,7 +105,16 @@ pub fn run(words: &[String], process: &mut Process<'_>) -> u8 {
 fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
     let words = args::normalise(words)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    Args::from_args(&["phalanx"], &words)
+    if words == ["--version"] {
+        let output = format!("phalanx {}\n", env!("CARGO_PKG_VERSION"));
+        return Err(argh::EarlyExit { output, status: Ok(()) });
+    }
+    Args::from_args(&["phalanx"], &words).map_err(|mut exit| {
+        if exit.status.is_ok() && !exit.output.contains("--addr") {
+            exit.output += "\nphalanx --help tells of --addr, --timeout and --json, which all commands take.\n";
+        }
+        exit
+    })
 }
 
 fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
@@ -125,6 +131,13 @@ fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
         Command::List(list) => commands::list(&client, list, &mut out),
         Command::Txn(txn) => commands::txn(&client, txn, process.stdin, &mut out),
         Command::Status(_) => status::status(&client, args.timeout, &mut out),
+        Command::Members(_) => members::members(&client, args.timeout, &mut out),
+        Command::Member(member) => match member.command {
+            MemberCommand::Remove(remove) => members::remove(&client, remove, &mut out),
+        },
+        Command::Leader(leader) => match leader.command {
+            LeaderCommand::Transfer(transfer) => members::transfer(&client, transfer, &mut out),
+        },
     };
     // What was printed before a failure is true, and goes out.
     out.flush()?;

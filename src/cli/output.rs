@@ -46,6 +46,25 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Lines of aligned columns under a head, without trailing blanks. What is empty is a dash.
+pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let dashed = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
+    let rows = rows.map(|row| row.map(dashed));
+    let lines: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| {
+        lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: &[String; N]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        padded.collect::<String>().trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join(
+        "
+",
+    )
+}
+
 /// Bytes in JSON: a string if they are UTF-8, else `{"hex": ...}`.
 pub fn bytes_json(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {

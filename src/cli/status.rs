@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Result;
-use super::output::Output;
+use super::output::{Output, table};
 use crate::client::{Client, Options, Status};
 use crate::wire::client::{Member, NodeRole, NodeStatus};
 
@@ -28,7 +28,7 @@ struct Row {
 
 pub fn status(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Result<()> {
     let status = client.status()?.result;
-    let rows = rows(&status, timeout.min(PROBE_TIMEOUT));
+    let rows = rows(&status, timeout);
     let leader = status.leader_name.clone();
     out.line(
         || {
@@ -36,7 +36,7 @@ pub fn status(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Resul
             json!({ "leader": leader, "unavailable": status.unavailable, "nodes": nodes })
         },
         || {
-            let mut text = table(&rows);
+            let mut text = table(HEAD, rows.iter().map(Row::cells));
             if !status.unavailable.is_empty() {
                 text += &format!("\nunavailable: {}", status.unavailable);
             }
@@ -92,15 +92,19 @@ fn rows(status: &Status, timeout: Duration) -> Vec<Row> {
     rows
 }
 
-/// Asks a member about itself. It must be the one that is meant: an address may have changed hands.
 fn probe(member: &Member, timeout: Duration) -> Option<thread::JoinHandle<Option<NodeStatus>>> {
     let (address, raft_id) = (member.address.clone(), member.raft_id);
-    let ask = move || {
-        let client = Client::connect([address], Options::within(timeout)).ok()?;
-        let node = client.status().ok()?.result.node?;
-        (node.identity.as_ref()?.raft_id == raft_id).then_some(node)
-    };
-    thread::Builder::new().spawn(ask).ok()
+    thread::Builder::new().spawn(move || ask(&address, raft_id, timeout)?.node).ok()
+}
+
+/// Asks another node, which gets no longer than a probe. It must be the one that is meant: an address
+/// may have changed hands.
+pub(super) fn ask(address: &str, raft_id: u64, timeout: Duration) -> Option<Status> {
+    let timeout = timeout.min(PROBE_TIMEOUT);
+    let client = Client::connect([address], Options::within(timeout)).ok()?;
+    let status = client.status().ok()?.result;
+    let is_meant = status.node.as_ref()?.identity.as_ref()?.raft_id == raft_id;
+    is_meant.then_some(status)
 }
 
 fn row_json(row: &Row) -> Value {
@@ -124,33 +128,16 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 7] {
-        let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let text = |value: &str| if value.is_empty() { "-".to_owned() } else { value.to_owned() };
+        let number = |value: Option<u64>| value.map(|n| n.to_string()).unwrap_or_default();
         let node = self.node.as_ref();
         [
-            text(&self.id),
+            self.id.clone(),
             self.role(),
             number(node.map(|node| node.term)),
             number(node.map(|node| node.commit)),
             number(node.map(|node| node.applied)),
             number(self.lag),
-            text(&self.address),
+            self.address.clone(),
         ]
     }
-}
-
-/// Lines of aligned columns, without trailing blanks.
-fn table(rows: &[Row]) -> String {
-    let head = HEAD.map(str::to_owned);
-    let lines: Vec<[String; 7]> =
-        std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| {
-        lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: [usize; 7] = std::array::from_fn(width);
-    let line = |cells: &[String; 7]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        padded.collect::<String>().trim_end().to_owned()
-    };
-    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::args::{Cas, Command, Del, Get, List, Put, duration};
+use super::args::{
+    Cas, Command, Del, Get, Leader, LeaderCommand, List, Member as MemberArgs, MemberCommand, Put,
+    RemoveMember, TransferLeader, duration,
+};
 use super::*;
 use crate::client::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
 use crate::wire::client::{
-    DeleteResult, Identity, Member, NodeRole, NodeStatus, RangeResult, Status, op_result,
-    request::Command as Asked, response::Result as Answer,
+    DeleteResult, Done, Identity, Member, MeshNode, NodeRole, NodeStatus, RangeResult, Status,
+    mesh_node::State, op_result, request::Command as Asked, response::Result as Answer,
 };
 
 /// Words as a shell would cut them.
@@ -124,6 +127,10 @@ fn wrong_usage_names_the_cause_and_exits_with_2() {
         ("cas k old new --absent", "cas KEY EXPECTED NEW"),
         ("list --limit 0", "at least 1"),
         ("txn when", "must be if, then or else"),
+        ("member", "remove"),
+        ("member add n", "add"),
+        ("member remove", "name"),
+        ("leader transfer a b", "b"),
     ] {
         let ran = run_words(&words(line), b"", Some("127.0.0.1:1".to_owned()), false);
         assert_eq!(ran.code, exit::USAGE, "{line}: {}", ran.stderr);
@@ -137,7 +144,7 @@ fn help_goes_to_standard_output() {
     for line in ["--help", "help", "-h", "-help"] {
         let ran = run_words(&words(line), b"", None, false);
         assert_eq!(ran.code, exit::DONE);
-        assert!(ran.text().contains("unknown whether a write was applied"), "{}", ran.text());
+        assert!(ran.text().contains("unknown whether a change was made"), "{}", ran.text());
     }
     for line in ["txn --help", "help txn", "--help txn", "txn 'x' -help --json"] {
         let ran = run_words(&words(line), b"", None, false);
@@ -146,6 +153,59 @@ fn help_goes_to_standard_output() {
         assert!(ran.text().contains("--addr"), "{}", ran.text());
     }
 }
+
+#[test]
+fn commands_of_two_words() {
+    let remove = |name: &str| {
+        let command = MemberCommand::Remove(RemoveMember { name: name.into() });
+        Command::Member(MemberArgs { command })
+    };
+    for (line, name) in [
+        ("member remove n", "n"),
+        ("--json member -addr h:1 remove --timeout 1s n", "n"),
+        ("member remove n -json", "n"),
+        ("member remove -- --addr", "--addr"),
+        ("member remove help", "help"),
+    ] {
+        assert_eq!(command(line), remove(name), "{line}");
+    }
+    let transfer = LeaderCommand::Transfer(TransferLeader { name: "n".into() });
+    assert_eq!(command("leader transfer n"), Command::Leader(Leader { command: transfer }));
+    assert_eq!(command("put member remove"), {
+        Command::Put(Put { key: "member".into(), value: "remove".into() })
+    });
+    for line in ["help member remove", "member remove --help", "-h member remove n"] {
+        let ran = run_words(&words(line), b"", None, false);
+        assert_eq!(ran.code, exit::DONE, "{line}: {}", ran.stderr);
+        assert!(ran.text().contains("without a majority"), "{line}: {}", ran.text());
+    }
+    for line in ["member --help", "member help", "help member"] {
+        let ran = run_words(&words(line), b"", None, false);
+        assert_eq!(ran.code, exit::DONE, "{line}: {}", ran.stderr);
+        assert!(ran.text().contains("Take a member out"), "{line}: {}", ran.text());
+    }
+}
+
+#[test]
+fn the_version_needs_no_command() {
+    let version = format!("phalanx {}\n", env!("CARGO_PKG_VERSION"));
+    for line in ["--version", "-version", "get k --version", "--json -version"] {
+        let ran = run_words(&words(line), b"", None, false);
+        assert_eq!((ran.code, ran.text()), (exit::DONE, &*version), "{line}: {}", ran.stderr);
+    }
+    let list = List { from: Some("--version".into()), ..LIST };
+    assert_eq!(command("list --from --version"), Command::List(list), "a value is no option");
+}
+
+const LIST: List = List {
+    from: None,
+    to: None,
+    limit: None,
+    keys_only: false,
+    count: false,
+    stale: false,
+    prefix: None,
+};
 
 #[test]
 fn durations() {
@@ -221,6 +281,20 @@ fn output_and_exit_codes() {
         ("list --keys-only", page(), 0, "a\n\"b c\"\n".into()),
         ("list --limit 1", page(), 0, "a\t1\n".into()),
         ("list --count", page(), 0, "2\n".into()),
+        ("member remove node-3", Answer::Done(Done {}), 0, "removed node-3\n".into()),
+        (
+            "member remove node-3 --json",
+            Answer::Done(Done {}),
+            0,
+            "{\"removed\":\"node-3\"}\n".into(),
+        ),
+        ("leader transfer node-2", Answer::Done(Done {}), 0, "node-2 leads\n".into()),
+        (
+            "leader transfer node-2 --json",
+            Answer::Done(Done {}),
+            0,
+            "{\"leader\":\"node-2\"}\n".into(),
+        ),
     ] {
         let ran = run_line(line, b"", answer);
         assert_eq!((ran.code, ran.text()), (code, &*stdout), "{line}: {}", ran.stderr);
@@ -255,6 +329,14 @@ fn refusals_and_lost_answers_have_their_codes() {
         assert!(ran.stderr.contains(code.as_str_name()), "{}", ran.stderr);
         assert!(ran.stdout.is_empty());
     }
+    for line in ["member remove nobody", "leader transfer nobody"] {
+        let ran = run_line(line, b"", Answer::Error(refusal(Code::Invalid)));
+        assert_eq!(ran.code, exit::USAGE, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("scripted INVALID"), "{}", ran.stderr);
+    }
+    let ran = run_line("member remove n", b"", Answer::Error(refusal(Code::Timeout)));
+    assert_eq!(ran.code, exit::UNAVAILABLE);
+    assert!(ran.stderr.contains("may or may not"), "{}", ran.stderr);
     let ran = run_line("get k", b"", Answer::Get(Default::default()));
     assert_eq!((ran.code, &*ran.stderr), (exit::NOT_DONE, "phalanx: there is no key k\n"));
     let nobody = FakeServer::start().address();
@@ -340,4 +422,121 @@ fn status_asks_every_member_and_prints_a_table() {
     for (line, role) in ran.text().lines().zip(["ROLE", "leader", "follower", "unreachable"]) {
         assert!(line[column..].starts_with(role), "aligned: {line}");
     }
+}
+
+fn member(raft_id: u64, name: &str, voter: bool, matched: u64) -> Member {
+    Member { raft_id, name: name.into(), voter, matched, ..Member::default() }
+}
+
+fn mesh_node(raft_id: u64, name: &str, state: State, cluster: u8, rtt_us: Option<u64>) -> MeshNode {
+    MeshNode {
+        raft_id,
+        name: name.into(),
+        state: state.into(),
+        address: format!("h{raft_id}:9000"),
+        cluster_id: vec![cluster; if cluster == 0 { 0 } else { 16 }].into(),
+        rtt_us,
+        ..MeshNode::default()
+    }
+}
+
+/// The status of node-2, which follows node-1 at `leader`.
+fn mesh_status(leader: &str) -> Status {
+    let mut own = node(2, NodeRole::Follower, 0, 0);
+    let identity = own.identity.get_or_insert_default();
+    identity.cluster_id = vec![7; 16].into();
+    identity.name = "node-2".into();
+    Status {
+        node: Some(own),
+        members: vec![
+            member(1, "node-1", true, 0),
+            member(2, "node-2", true, 0),
+            member(3, "node-3", false, 0),
+            member(4, "node-4", true, 0),
+        ],
+        leader_raft_id: 1,
+        leader_name: "node-1".into(),
+        unavailable: String::new(),
+        mesh: vec![
+            mesh_node(2, "node-2", State::Alive, 7, None),
+            MeshNode {
+                address: leader.into(),
+                region: "fra".into(),
+                ..mesh_node(1, "node-1", State::Alive, 7, Some(310))
+            },
+            mesh_node(3, "node-3", State::Suspect, 7, Some(182_400)),
+            mesh_node(30, "node-3", State::Left, 0, None),
+            mesh_node(5, "other", State::Dead, 9, Some(20)),
+        ],
+    }
+}
+
+#[test]
+fn members_joins_what_gossip_and_the_log_know() {
+    let mut leads = mesh_status("");
+    let mut own = node(1, NodeRole::Leader, 0, 0);
+    own.last_index = 120;
+    leads.node = Some(own);
+    leads.members = vec![
+        member(1, "node-1", true, 120),
+        member(2, "node-2", true, 119),
+        member(3, "node-3", false, 0),
+    ];
+    let leader = FakeServer::start().serve(1, move |_| Answer::Status(leads.clone()));
+    let asked = mesh_status(&leader);
+    let ran = run_line("members", b"", Answer::Status(asked));
+    assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
+    let lines: Vec<Vec<&str>> =
+        ran.text().lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected = [
+        vec!["NAME", "RAFT", "ID", "ROLE", "STATE", "REGION", "ADDRESS", "RTT", "LAG"],
+        vec!["node-1", "1", "leader", "alive", "fra", &leader, "0.3ms", "0"],
+        vec!["node-2", "2", "voter", "alive", "-", "h2:9000", "0ms", "1"],
+        vec!["node-3", "3", "learner", "suspect", "-", "h3:9000", "182ms", "120"],
+        // Two nodes under one name, of which one is no member.
+        vec!["node-3", "30", "none", "left", "-", "h30:9000", "-", "-"],
+        // A member of which gossip has never heard, and of which the leader does not tell.
+        vec!["node-4", "4", "voter", "-", "-", "-", "-", "-"],
+        vec!["other", "5", "foreign", "dead", "-", "h5:9000", "<0.1ms", "-"],
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn members_does_without_a_leader_that_does_not_answer() {
+    let nobody = FakeServer::start().address();
+    let line = "members --json --timeout 200ms";
+    let ran = run_line(line, b"", Answer::Status(mesh_status(&nobody)));
+    assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
+    let json: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+    assert_eq!(json["leader"], "node-1");
+    let nodes = json["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 6);
+    assert!(nodes.iter().all(|node| node["lag"].is_null()), "{json}");
+    assert_eq!((&nodes[0]["rtt_us"], &nodes[0]["address"]), (&310.into(), &nobody.into()));
+    assert!(nodes[4]["state"].is_null(), "{json}");
+}
+
+#[test]
+fn members_of_a_node_that_belongs_to_no_cluster() {
+    let mut own = node(2, NodeRole::Forming, 0, 0);
+    own.identity.get_or_insert_default().name = "node-2".into();
+    let other = MeshNode {
+        role: NodeRole::Follower.into(),
+        ..mesh_node(1, "node-1", State::Alive, 7, Some(9_960))
+    };
+    let status = Status {
+        node: Some(own),
+        mesh: vec![other],
+        unavailable: "forming: waits for node-3".into(),
+        ..Status::default()
+    };
+    let ran = run_line("members", b"", Answer::Status(status));
+    assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
+    let lines: Vec<String> = (ran.text().lines())
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(lines[1], "node-1 1 voter alive - h1:9000 10ms -");
+    assert_eq!(lines[2], "node-2 2 none alive - - 0ms -");
+    assert_eq!(lines[3], "unavailable: forming: waits for node-3");
 }

@@ -4,7 +4,9 @@
 //! - All attempts of a write carry the same request id and the same `since`. (The one exception
 //!   proves safe: see [`Call::renew`].)
 //! - `maybe_applied` is never forgotten: once an attempt's outcome is open, no later refusal may
-//!   claim that the write was not applied.
+//!   claim that the change was not made.
+//! - A removal is not sent again once its outcome is open. It carries no id that would tell the two
+//!   apart, and a second one could take out the node that came back under the name.
 
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ pub(super) struct Call {
     pub phase: Phase,
     /// How often it was sent.
     attempts: u32,
-    /// An attempt of this write may have been applied, or may be yet.
+    /// An attempt of this change may have been applied, or may be yet.
     maybe_applied: bool,
     /// Why it has no answer yet, for the error at the deadline.
     cause: Option<String>,
@@ -78,7 +80,9 @@ impl Call {
         self.phase = Phase::Sent { epoch, at: now };
         // The node's own time ends a little before the caller's, so that its answer still arrives.
         let left = (self.deadline.saturating_duration_since(now)).mul_f64(0.9);
-        let timeout = left.min(options.attempt_timeout).min(REQUEST_TIMEOUT_MAX);
+        // Where there is no second attempt, the first has all the time.
+        let most = if self.is_repeatable() { options.attempt_timeout } else { left };
+        let timeout = left.min(most).min(REQUEST_TIMEOUT_MAX);
         Frame::Request(Request {
             id,
             timeout_ms: timeout.as_millis().max(1) as u32,
@@ -87,10 +91,12 @@ impl Call {
         .into()
     }
 
-    /// The connection of its attempt ended without an answer.
-    pub fn lost(&mut self, cause: &str, now: Instant) {
-        self.maybe_applied |= self.is_write();
+    /// The connection of its attempt ended without an answer. `true` if that is its end: there will
+    /// be no other attempt.
+    pub fn lost(&mut self, cause: &str, now: Instant) -> bool {
+        self.maybe_applied |= self.is_change();
         self.wait(cause, now);
+        !self.is_repeatable()
     }
 
     /// No node will have this client at all.
@@ -117,7 +123,10 @@ impl Call {
             self.wait(refusal.message, now + backoff(self.attempts));
             return Next::Stay;
         }
-        self.maybe_applied |= refusal.maybe_applied && self.is_write();
+        // Whoever ran out of time with a removal may have passed it on.
+        let is_open =
+            refusal.maybe_applied || refusal.code() == Code::Timeout && !self.is_repeatable();
+        self.maybe_applied |= is_open && self.is_change();
         let next = self.next(&refusal, link, now);
         if !matches!(next, Next::Stop(_)) {
             let cause = format!("{}: {}", link.address, refusal.message);
@@ -127,6 +136,9 @@ impl Call {
     }
 
     fn next(&self, refusal: &Refusal, link: &Link, now: Instant) -> Next {
+        if self.maybe_applied && !self.is_repeatable() {
+            return Next::Stop(Error::unknown(refusal.message.clone()));
+        }
         let elsewhere = if link.is_settled(now) { Next::Rotate } else { Next::Stay };
         match refusal.code() {
             Code::NotLeader if !["", &link.address].contains(&&*refusal.leader_address) => {
@@ -135,7 +147,7 @@ impl Call {
             Code::NotLeader | Code::NoQuorum => elsewhere,
             Code::Overloaded | Code::FormingCluster => Next::Stay,
             Code::Timeout | Code::Stopping => Next::Rotate,
-            Code::OutcomeUnknown if self.is_write() => {
+            Code::OutcomeUnknown if self.is_change() => {
                 Next::Stop(Error::unknown(refusal.message.clone()))
             }
             // Every attempt meets these two alike, so that no earlier one can have been applied.
@@ -186,15 +198,25 @@ impl Call {
             Some(cause) => format!("{why} ({cause})"),
             None => format!("{why} without an answer"),
         };
-        if self.is_write() && (self.maybe_applied || in_flight) {
+        if self.is_change() && (self.maybe_applied || in_flight) {
             Error::unknown(cause)
         } else {
             Error::unavailable(cause)
         }
     }
 
-    fn is_write(&self) -> bool {
-        matches!(self.command, Command::Write(_))
+    /// Whether it changes anything, so that the caller must know if it was done.
+    fn is_change(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Write(_) | Command::RemoveMember(_) | Command::TransferLeader(_)
+        )
+    }
+
+    /// Whether another attempt does no harm, whatever became of those before: a write is known by its
+    /// id, and a transfer to the node that leads already changes nothing.
+    pub fn is_repeatable(&self) -> bool {
+        !matches!(self.command, Command::RemoveMember(_))
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - A call leaves the table exactly once, and its caller gets exactly one result.
-//! - There is at most one connection. When it ends, every call that was sent on it goes back to waiting.
+//! - There is at most one connection. When it ends, every call that was sent on it goes back to
+//!   waiting, or ends where it may not be sent again.
 //! - Nothing is sent before a node has told its `applied`: a write needs a `since`.
 
 use std::collections::HashMap;
@@ -180,7 +181,7 @@ impl Core {
         link.close();
         let cause = format!("the connection to {} ended: {why}", link.address);
         let mut state = self.lock();
-        if state.leave(link.epoch, &cause) {
+        if self.leave(&mut state, link.epoch, &cause) {
             state.cursor += 1;
             self.delay_connect(&mut state);
             self.work.notify_one();
@@ -235,7 +236,25 @@ impl Core {
             Next::Follow(_) | Next::Rotate => state.cursor += 1,
         }
         link.close();
-        state.leave(link.epoch, &format!("left {} for another node", link.address));
+        self.leave(state, link.epoch, &format!("left {} for another node", link.address));
+    }
+
+    /// Forgets the connection of `epoch`; what was sent on it waits to be sent again, where it may be.
+    /// `false` if it was left before.
+    fn leave(&self, state: &mut State, epoch: u64, cause: &str) -> bool {
+        if state.link.as_ref().is_none_or(|link| link.epoch != epoch) {
+            return false;
+        }
+        state.link = None;
+        let now = Instant::now();
+        let ended = state
+            .calls
+            .extract_if(|_, call| call.sent_on(epoch).is_some() && call.lost(cause, now));
+        for (_, call) in ended {
+            call.complete(Err(Error::unknown(cause)));
+            self.room.notify_one();
+        }
+        true
     }
 
     // ---- The driver. ----
@@ -284,17 +303,20 @@ impl Core {
     }
 
     /// A connection that brought nothing for the time of an attempt, with a call on it for as long,
-    /// is given up: the node may be stopped, or the path to it broken, with no one to say so.
+    /// is given up: the node may be stopped, or the path to it broken, with no one to say so. A call
+    /// that could not be sent again gains nothing by that.
     fn leave_if_hung(&self, state: &mut State, now: Instant) {
         let Some(link) = state.link.clone() else { return };
-        let oldest = state.calls.values().filter_map(|call| call.sent_on(link.epoch)).min();
+        let repeatable = state.calls.values().filter(|call| call.is_repeatable());
+        let oldest = repeatable.filter_map(|call| call.sent_on(link.epoch)).min();
         let (Some(sent), Some(heard)) = (oldest, state.heard) else { return };
         if sent.max(heard) + self.options.attempt_timeout > now {
             return;
         }
         link.close();
         let silence = self.options.attempt_timeout;
-        state.leave(link.epoch, &format!("no answer from {} for {silence:?}", link.address));
+        let cause = format!("no answer from {} for {silence:?}", link.address);
+        self.leave(state, link.epoch, &cause);
         state.cursor += 1;
     }
 
@@ -390,19 +412,5 @@ impl State {
             Phase::Sent { .. } => None,
         });
         waiting.min()
-    }
-
-    /// Forgets the connection of `epoch`; what was sent on it waits to be sent again. `false` if it
-    /// was left before.
-    fn leave(&mut self, epoch: u64, cause: &str) -> bool {
-        if self.link.as_ref().is_none_or(|link| link.epoch != epoch) {
-            return false;
-        }
-        self.link = None;
-        let now = Instant::now();
-        for call in self.calls.values_mut().filter(|call| call.sent_on(epoch).is_some()) {
-            call.lost(cause, now);
-        }
-        true
     }
 }

@@ -23,7 +23,7 @@ pub enum Error {
         /// What went wrong last.
         cause: String,
     },
-    /// A write that may or may not have been applied, or may be applied yet. Read to find out.
+    /// A change that may or may not have been made, or may be made yet. Look at what it changes to find out.
     Unknown {
         /// What went wrong last.
         cause: String,
@@ -62,7 +62,7 @@ impl fmt::Display for Error {
             ),
             Error::Unknown { cause } => write!(
                 f,
-                "the write may or may not have been applied: {cause}; read what it writes to find out"
+                "the change may or may not have been made: {cause}; look at what it changes to find out"
             ),
             Error::Setup(what) => f.write_str(what),
         }

@@ -6,6 +6,8 @@
 //!   [`Error::Unknown`].
 //! - **One deadline.** Every request ends within [`Options::timeout`]. Until then it is retried,
 //!   with jittered back-off, at any node of the list and at the leader that a node names.
+//! - **Never twice in the dark.** The removal of a member has no id. It is sent again only where the
+//!   attempt before surely did nothing; otherwise it ends with [`Error::Unknown`].
 //! - **Bounded.** At most `REQUESTS_PER_CLIENT_MAX` requests are in flight; the next one blocks.
 //!
 //! A [`Client`] is cheap to clone and is used from many threads at once; they share one connection.
@@ -63,13 +65,14 @@ use self::pending::PendingState;
 pub use self::range::{Entries, prefix};
 pub use self::txn::{Txn, compare, op};
 pub use crate::wire::client::{
-    Code, Compare, DeleteResult, KeyValue, Op, OpResult, PutResult, Range, RangeResult, Status,
-    TxnResult,
+    Code, Compare, DeleteResult, KeyValue, Member, MeshNode, NodeRole, NodeStatus, Op, OpResult,
+    PutResult, Range, RangeResult, Status, TxnResult, mesh_node::State as MeshState,
 };
 
 use crate::limits::{CLIENT_ATTEMPT_MAX, CLIENT_ATTEMPT_MIN};
 use crate::wire::client::{
-    Get, StatusQuery, Write, op_result, request::Command, response::Result as Answer,
+    Get, RemoveMember, StatusQuery, TransferLeader, Write, op_result, request::Command,
+    response::Result as Answer,
 };
 use crate::wire::validate;
 
@@ -296,6 +299,27 @@ impl Client {
     pub fn status(&self) -> Result<Reply<Status>> {
         let answer = self.send(Ok(Command::Status(StatusQuery {})), |answer| match answer {
             Answer::Status(status) => Some(status),
+            _ => None,
+        });
+        answer.wait()
+    }
+
+    /// Takes a member out of the cluster, and returns when that is done. Refused as
+    /// [`Code::Invalid`] if there is no such member, or the live voters would be left without a
+    /// majority.
+    pub fn remove_member(&self, name: impl Into<String>) -> Result<Reply<()>> {
+        self.order(Command::RemoveMember(RemoveMember { name: name.into() }))
+    }
+
+    /// Has the leader hand over to a voter, and returns when that one leads: at once, if it does.
+    /// Refused as [`Code::Invalid`] if there is no such voter.
+    pub fn transfer_leader(&self, name: impl Into<String>) -> Result<Reply<()>> {
+        self.order(Command::TransferLeader(TransferLeader { name: name.into() }))
+    }
+
+    fn order(&self, command: Command) -> Result<Reply<()>> {
+        let answer = self.send(Ok(command), |answer| match answer {
+            Answer::Done(_) => Some(()),
             _ => None,
         });
         answer.wait()

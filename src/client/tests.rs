@@ -6,7 +6,7 @@ use super::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
 use super::*;
 use crate::limits::REQUESTS_PER_CLIENT_MAX;
 use crate::wire::client::{
-    DeleteResult, Error as Refusal, RangeResult, op_result, response::Result as Answer,
+    DeleteResult, Done, Error as Refusal, RangeResult, op_result, response::Result as Answer,
 };
 
 fn connect(servers: &[&FakeServer]) -> Client {
@@ -385,4 +385,85 @@ fn endpoints_are_checked() {
         assert!(matches!(error, Error::Setup(_)), "{endpoint}");
     }
     assert!(Client::connect([""; 0], Options::default()).is_err());
+}
+
+/// Orders a removal, for a thread of its own.
+fn removal(client: &Client) -> thread::JoinHandle<Result<Reply<()>>> {
+    let client = client.clone();
+    thread::spawn(move || client.remove_member("node-3"))
+}
+
+#[test]
+fn a_removal_is_sent_again_where_nothing_was_done() {
+    let (asked, leader) = (FakeServer::start(), FakeServer::start());
+    let client = connect(&[&asked]);
+    let removal = removal(&client);
+    let mut connection = asked.accept(1);
+    for code in [Code::NoQuorum, Code::Overloaded, Code::NotLeader] {
+        let request = connection.request();
+        let Some(Command::RemoveMember(order)) = request.command else { panic!("no removal") };
+        assert_eq!(order.name, "node-3");
+        assert!(request.timeout_ms > 20_000, "the one attempt has all the time");
+        let hint = if code == Code::NotLeader { leader.address() } else { String::new() };
+        let refusal = Refusal { leader_address: hint, ..refusal(code) };
+        connection.answer(request.id, Answer::Error(refusal));
+    }
+    let mut connection = leader.accept(1);
+    let id = connection.request().id;
+    connection.answer(id, Answer::Done(Done {}));
+    removal.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_removal_of_unknown_outcome_is_not_sent_again() {
+    for refusal in [Some(refusal(Code::Timeout)), Some(refused(Code::NotLeader)), None] {
+        let server = FakeServer::start();
+        let client = connect(&[&server]);
+        let removal = removal(&client);
+        let mut connection = server.accept(1);
+        let id = connection.request().id;
+        let kept = refusal.map(|refusal| {
+            connection.answer(id, Answer::Error(refusal));
+            connection
+        });
+        // Long before the deadline, as there is nothing to wait for.
+        let error = removal.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Unknown { .. }), "{error}");
+        // Nothing else was sent but what is asked for next.
+        let get = client.send_get("k");
+        let mut connection = kept.unwrap_or_else(|| server.accept(1));
+        let request = connection.request();
+        assert!(matches!(request.command, Some(Command::Get(_))), "{request:?}");
+        connection.answer(request.id, Answer::Get(found(b"k", b"v")));
+        get.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_transfer_is_sent_again_until_the_node_leads() {
+    let server = FakeServer::start();
+    let client = connect(&[&server]);
+    let ordering = client.clone();
+    let transfer = thread::spawn(move || ordering.transfer_leader("node-2"));
+    server.accept(1).request();
+    let mut connection = server.accept(1);
+    let request = connection.request();
+    let Some(Command::TransferLeader(order)) = request.command else { panic!("no transfer") };
+    assert_eq!(order.name, "node-2");
+    connection.answer(request.id, Answer::Done(Done {}));
+    transfer.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_order_that_nobody_answers_is_of_unknown_outcome() {
+    let server = FakeServer::start();
+    let client = within(&[&server], Duration::from_secs(1));
+    let ordering = client.clone();
+    let transfer = thread::spawn(move || ordering.transfer_leader("node-2"));
+    let removal = removal(&client);
+    let _silent = server.accept(1);
+    for order in [transfer, removal] {
+        let error = order.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    }
 }
