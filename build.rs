@@ -13,6 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     prost_build::Config::new()
         // Payloads are slices of the frame that they arrived in, not copies of it.
         .bytes(["."])
+        // Rare and large: no other response shall have its size.
+        .boxed(".phalanx.client.Response.result.status")
         .compile_fds(descriptors)?;
     Ok(())
 }

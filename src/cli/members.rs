@@ -2,8 +2,8 @@
 //! and the orders that change it.
 //!
 //! A row joins what the asked node's two tables say of one raft id: the members, which the log
-//! decides, and the mesh, which gossip knows. Either may have a node that the other has not, and all
-//! are shown. How far a member is behind is known to the leader alone, which is therefore asked as
+//! decides, and the mesh, which gossip knows. Either may have a node that the other has not: members
+//! are shown always, others while they live. How far a member is behind is known to the leader alone, which is therefore asked as
 //! well; if it does not answer, that is not known, which is no failure of the command.
 
 use std::time::Duration;
@@ -76,7 +76,12 @@ fn rows(status: &Status, timeout: Duration) -> Vec<Row> {
     let member = |raft_id| status.members.iter().find(|member| member.raft_id == raft_id);
     let unheard_of = (status.members.iter())
         .filter(|member| !mesh.iter().any(|node| node.raft_id == member.raft_id));
-    let heard_of = mesh.iter().map(|node| (member(node.raft_id), Some(node)));
+    // Of those that are no members, who is gone is of no concern: gossip remembers them for an hour.
+    let is_here = |node: &&MeshNode| {
+        let is_live = matches!(node.state(), MeshState::Alive | MeshState::Suspect);
+        is_live || member(node.raft_id).is_some()
+    };
+    let heard_of = mesh.iter().filter(is_here).map(|node| (member(node.raft_id), Some(node)));
     let mut rows: Vec<Row> = unheard_of
         .map(|member| (Some(member), None))
         .chain(heard_of)

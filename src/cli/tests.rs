@@ -390,8 +390,9 @@ fn node(raft_id: u64, role: NodeRole, commit: u64, applied: u64) -> NodeStatus {
 
 #[test]
 fn status_asks_every_member_and_prints_a_table() {
-    let answer =
-        |node, members| Answer::Status(Status { node: Some(node), members, ..Status::default() });
+    let answer = |node, members| {
+        Answer::Status(Box::new(Status { node: Some(node), members, ..Status::default() }))
+    };
     let leader = FakeServer::start()
         .serve(2, move |_| answer(node(1, NodeRole::Leader, 120, 120), Vec::new()));
     let member = |raft_id, name: &str, address: &str| Member {
@@ -482,9 +483,9 @@ fn members_joins_what_gossip_and_the_log_know() {
         member(2, "node-2", true, 119),
         member(3, "node-3", false, 0),
     ];
-    let leader = FakeServer::start().serve(1, move |_| Answer::Status(leads.clone()));
+    let leader = FakeServer::start().serve(1, move |_| Answer::Status(Box::new(leads.clone())));
     let asked = mesh_status(&leader);
-    let ran = run_line("members", b"", Answer::Status(asked));
+    let ran = run_line("members", b"", Answer::Status(Box::new(asked)));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let lines: Vec<Vec<&str>> =
         ran.text().lines().map(|line| line.split_whitespace().collect()).collect();
@@ -506,7 +507,7 @@ fn members_joins_what_gossip_and_the_log_know() {
 fn members_does_without_a_leader_that_does_not_answer() {
     let nobody = FakeServer::start().address();
     let line = "members --json --timeout 200ms";
-    let ran = run_line(line, b"", Answer::Status(mesh_status(&nobody)));
+    let ran = run_line(line, b"", Answer::Status(Box::new(mesh_status(&nobody))));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let json: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!(json["leader"], "node-1");
@@ -531,7 +532,7 @@ fn members_of_a_node_that_belongs_to_no_cluster() {
         unavailable: "forming: waits for node-3".into(),
         ..Status::default()
     };
-    let ran = run_line("members", b"", Answer::Status(status));
+    let ran = run_line("members", b"", Answer::Status(Box::new(status)));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let lines: Vec<String> = (ran.text().lines())
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -298,7 +298,7 @@ impl Client {
     /// What the node that this client talks to knows of itself and the cluster.
     pub fn status(&self) -> Result<Reply<Status>> {
         let answer = self.send(Ok(Command::Status(StatusQuery {})), |answer| match answer {
-            Answer::Status(status) => Some(status),
+            Answer::Status(status) => Some(*status),
             _ => None,
         });
         answer.wait()

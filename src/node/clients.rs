@@ -50,7 +50,7 @@ impl<M: Map> Node<M> {
                 "the request has no command, or one that this version does not know",
             ))),
             Some(request::Command::Status(_)) => {
-                Ok(Some(self.response(response::Result::Status(self.status()))))
+                Ok(Some(self.response(response::Result::Status(Box::new(self.status())))))
             }
             Some(request::Command::Write(write)) => {
                 validate::write(&write).map_err(Refused)?;

@@ -441,11 +441,13 @@ impl<M: Map> Node<M> {
 
     /// Hands leadership over, if this node has it and there is somebody to take it.
     fn hand_over(&mut self) {
+        // One that leaves too would only pass it on.
+        let stays = |raft_id: &u64| self.is_live_in_mesh(*raft_id) != Some(false);
+        let heirs: Vec<u64> = self.links.keys().copied().filter(stays).collect();
         let Stage::Member(replica) = &mut self.stage else { return };
-        let links = &self.links;
         if replica.leads()
             && !replica.is_handing_over()
-            && replica.hand_over(|raft_id| links.contains_key(&raft_id))
+            && replica.hand_over(|raft_id| heirs.contains(&raft_id))
         {
             ::log::info!("handing leadership over");
         }
