@@ -159,8 +159,7 @@ fn check_voters(view: &View, after: &[u64], raft_id: u64) -> Result<(), String> 
              are voters"
         ));
     }
-    let out_of_reach =
-        |voters: &[u64]| names(view.membership, view.out_of_reach(voters).into_iter());
+    let out_of_reach = |voters: &[u64]| names(view.membership, view.out_of_reach(voters));
     if !view.has_live_majority(view.voters) {
         return Err(format!(
             "no majority of the {} voters can be reached, and without one nothing is changed: start those again that \
