@@ -466,8 +466,11 @@ fn mesh_status(leader: &str) -> Status {
                 ..mesh_node(1, "node-1", State::Alive, 7, Some(310))
             },
             mesh_node(3, "node-3", State::Suspect, 7, Some(182_400)),
-            mesh_node(30, "node-3", State::Left, 0, None),
-            mesh_node(5, "other", State::Dead, 9, Some(20)),
+            mesh_node(30, "node-3", State::Suspect, 0, None),
+            mesh_node(5, "other", State::Alive, 9, Some(20)),
+            // What is gone and no member is not shown.
+            mesh_node(31, "node-1", State::Dead, 7, None),
+            mesh_node(32, "node-5", State::Left, 7, None),
         ],
     }
 }
@@ -495,10 +498,10 @@ fn members_joins_what_gossip_and_the_log_know() {
         vec!["node-2", "2", "voter", "alive", "-", "h2:9000", "0ms", "1"],
         vec!["node-3", "3", "learner", "suspect", "-", "h3:9000", "182ms", "120"],
         // Two nodes under one name, of which one is no member.
-        vec!["node-3", "30", "none", "left", "-", "h30:9000", "-", "-"],
+        vec!["node-3", "30", "none", "suspect", "-", "h30:9000", "-", "-"],
         // A member of which gossip has never heard, and of which the leader does not tell.
         vec!["node-4", "4", "voter", "-", "-", "-", "-", "-"],
-        vec!["other", "5", "foreign", "dead", "-", "h5:9000", "<0.1ms", "-"],
+        vec!["other", "5", "foreign", "alive", "-", "h5:9000", "<0.1ms", "-"],
     ];
     assert_eq!(lines, expected);
 }
