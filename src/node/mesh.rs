@@ -3,7 +3,8 @@
 //! Gossip decides nothing here. Whom a node speaks consensus with is decided by connections, which name their ends, and
 //! by the log; gossip only says where to look, and who has been silent.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
