@@ -53,8 +53,8 @@ pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
         let mut action = format!("prepare {}, the next segment of the log", path.display());
         if is_full(&error) {
             action += &format!(
-                " (writes wait until it is there: make {} bytes free on this disk)",
-                wish.len_bytes
+                " (it takes {} MiB, and writes wait until it is there: make space on this disk)",
+                wish.len_bytes >> 20
             );
         }
         Error::io(action, error)
