@@ -64,8 +64,7 @@ impl<M: Map> Node<M> {
         act(&mut self.gossip, self.now.monotonic, &mut out);
         self.effects.datagrams.append(&mut out.packets);
         for raft_id in out.syncs {
-            let sync = self.gossip.sync_request();
-            self.send_table(raft_id, sync, false);
+            self.push_table(raft_id);
         }
         for event in out.events {
             self.tell_of_mesh(event);
@@ -94,6 +93,12 @@ impl<M: Map> Node<M> {
         left.as_nanos().div_ceil(fine_tick.as_nanos().max(1)).try_into().unwrap_or(u32::MAX)
     }
 
+    /// Sends gossip's table, to be answered by that node's.
+    pub(super) fn push_table(&mut self, to: u64) {
+        let sync = self.gossip.sync_request();
+        self.send_table(to, sync, false);
+    }
+
     fn send_table(&mut self, to: u64, sync: Bytes, is_reply: bool) {
         // Without a connection there is no exchange: there will be others.
         if self.links.contains_key(&to) {
@@ -114,8 +119,12 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// The mesh hears of a new role, or of the cluster that the node belongs to now.
+    /// The mesh hears of a new role, or of the cluster that the node belongs to now. Whoever has left stays away: to tell
+    /// something new would be to come back.
     pub(super) fn describe_anew(&mut self) {
+        if self.left_mesh_at.is_some() {
+            return;
+        }
         let role = self.own_role();
         let me = describe(&self.settings.mesh, &self.identity, role);
         let known = self.gossip.me();

@@ -134,12 +134,16 @@ impl<M: Map> Node<M> {
     pub(super) fn on_peer_up(&mut self, peer: Identity) {
         let raft_id = peer.raft_id;
         ::log::info!("connected to {} at {}", peer.name, peer.address);
-        if let Stage::Free(formation) = &mut self.stage {
-            let step = formation.peer_up(&peer);
-            self.links.insert(raft_id, peer);
-            return self.take_step(step);
-        }
+        let step = match &mut self.stage {
+            Stage::Free(formation) => Some(formation.peer_up(&peer)),
+            Stage::Settling { .. } | Stage::Member(_) => None,
+        };
         self.links.insert(raft_id, peer);
+        if let Some(step) = step {
+            self.take_step(step);
+        }
+        // Who was found by its address alone is found by gossip from now on.
+        self.push_table(raft_id);
     }
 
     pub(super) fn on_peer_down(&mut self, raft_id: u64) {

@@ -73,6 +73,7 @@ impl Wire {
                 Ok(0) => return None,
                 Ok(len) => self.decoder.feed(&bytes[..len]),
                 Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => panic!("neither a frame nor an end: {e}"),
             }
         }

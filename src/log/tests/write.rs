@@ -150,7 +150,7 @@ fn a_full_disk_is_met_in_prepare_leaves_no_file_and_may_pass() {
     assert!(is_no_space(&error), "{error}");
     let message = error.to_string();
     assert!(
-        message.contains("0000000000000002.seg") && message.contains("bytes free"),
+        message.contains("0000000000000002.seg") && message.contains("make space"),
         "{message}"
     );
     assert_eq!(disk.list().unwrap(), ["0000000000000001.seg"]);

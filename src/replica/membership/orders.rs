@@ -78,7 +78,9 @@ pub fn join(
     let namesake = membership
         .members
         .iter()
-        .find(|known| known.name == node.name && known.raft_id != node.raft_id);
+        .find(|known| known.name == node.name && known.raft_id != node.raft_id)
+        // One that is going, when the joint configuration is left, has given its name away.
+        .filter(|known| stays(conf_state, known.raft_id));
     let change = match (member, namesake) {
         (Some(_), Some(taken)) => return Err(NotAdded::NameTaken(taken.clone())),
         (Some(known), None) => match renamed(known, node) {
@@ -96,6 +98,12 @@ pub fn join(
         }
     };
     Ok((!is_joint(conf_state)).then_some(change))
+}
+
+/// Whether a member is one still when the joint configuration, if it is one, is left.
+fn stays(conf_state: &ConfState, raft_id: u64) -> bool {
+    let ConfState { voters, learners, learners_next, .. } = conf_state;
+    [voters, learners, learners_next].into_iter().flatten().any(|staying| *staying == raft_id)
 }
 
 /// What is new of a member, if anything is. A node that does not know its address does not make the cluster forget it.

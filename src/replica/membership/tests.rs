@@ -394,3 +394,15 @@ fn a_member_that_is_renamed_keeps_its_place_in_the_configuration() {
     assert_eq!(after.members, [renamed, info(1), info(2)], "in the order of names");
     assert_eq!((after.removed.len(), after.conf_state), (0, before.conf_state));
 }
+
+#[test]
+fn a_name_is_free_as_soon_as_its_holder_is_going() {
+    let mut joint = membership(&[1, 2], &[]);
+    let conf_state = joint.conf_state.as_mut().unwrap();
+    // 3 took the place of 9, which was the same node on a disk that is lost.
+    conf_state.voters_outgoing = vec![1, 2, 9];
+    conf_state.learners = vec![3];
+    let lost = MemberInfo { raft_id: 9, ..info(3) };
+    joint.members.extend([info(3), lost]);
+    assert_eq!(join(&joint, &info(3), |_| true), Ok(None));
+}
