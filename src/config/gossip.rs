@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use super::{HostPort, Peer};
 use crate::limits::{GOSSIP_LOOPBACK_PORTS, GOSSIP_PORT_DEFAULT, GOSSIP_SEEDS_MAX, REGION_LEN_MAX};
 
-/// See the [module](self).
+/// Where a node meets the mesh, and what it tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gossip {
     /// What it binds.

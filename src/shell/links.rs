@@ -39,9 +39,10 @@ const GIVE_UP_MIN: Duration = Duration::from_secs(1);
 /// How often to look for peers that no link was begun for, and for those that a link is wanted to no longer.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// A link that is up, to one start of a peer.
+/// A link that is up.
 struct Link {
-    nonce: u64,
+    /// Which start of the peer it is to.
+    starts: u64,
     outbox: Rc<Outbox>,
 }
 
@@ -110,8 +111,10 @@ impl Links {
         }
     }
 
-    fn is_up(&self, raft_id: u64, nonce: u64) -> bool {
-        self.up.borrow().get(&raft_id).is_some_and(|link| link.nonce == nonce)
+    /// Whether there is a link to that start of a peer, or to a later one. A copy of the peer's disk has the same
+    /// start: the two must not take the link from each other for ever.
+    fn is_up(&self, raft_id: u64, starts: u64) -> bool {
+        self.up.borrow().get(&raft_id).is_some_and(|link| link.starts >= starts)
     }
 }
 
@@ -146,8 +149,8 @@ async fn keep_one(reactor: &Reactor, address: &str) {
         };
         match ended {
             Ok(End::Closed) => {}
-            Ok(End::Second { raft_id, nonce }) => {
-                while reactor.links.is_up(raft_id, nonce) && expected(reactor, address).is_some() {
+            Ok(End::Second { raft_id, starts }) => {
+                while reactor.links.is_up(raft_id, starts) && expected(reactor, address).is_some() {
                     Timer::new(LOOK_EVERY).await;
                 }
             }
@@ -182,10 +185,10 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
 /// How a link ended that was not refused.
 enum End {
     Closed,
-    /// At once: there is one already to this start of this peer.
+    /// At once: there is one already to this start of this peer, or to a later one.
     Second {
         raft_id: u64,
-        nonce: u64,
+        starts: u64,
     },
 }
 
@@ -214,14 +217,14 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
         return Ok(End::Closed);
     }
     *pause = BACK_OFF.start;
-    let Identity { raft_id, nonce, .. } = peer;
-    if reactor.links.is_up(raft_id, nonce) {
-        return Ok(End::Second { raft_id, nonce });
+    let Identity { raft_id, starts, .. } = peer;
+    if reactor.links.is_up(raft_id, starts) {
+        return Ok(End::Second { raft_id, starts });
     }
-    let link = Link { nonce, outbox: outbox.clone() };
+    let link = Link { starts, outbox: outbox.clone() };
     let before = reactor.links.up.borrow_mut().insert(raft_id, link);
     if let Some(before) = before {
-        // To a start that is over. What waits there may be lost.
+        // To an earlier start, which is over. What waits there may be lost.
         before.outbox.kill();
         reactor.post(Input::PeerDown(raft_id));
     }
