@@ -1,22 +1,8 @@
 //! Two holders of one identity: a data directory was copied. One of them would answer for the other, so the cluster hears
 //! only the one that started last, and says so.
 
-use std::fs;
-use std::path::Path;
-
-use crate::harness::{Cluster, Node, SOON, wait_until};
+use crate::harness::{Cluster, Node, SOON, copy_dir, wait_until};
 use crate::{TIMEOUT, assert_told};
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy_dir(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
 
 fn wait_revision(node: &Node, revision: u64) {
     wait_until("the node has applied the write", SOON, || {

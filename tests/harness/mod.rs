@@ -3,6 +3,7 @@
 //! - [`Node`] is one server process and its data directory: start, signal, kill, restart, look at its log.
 //! - [`Cluster`] is several of them that know each other by PEERS.
 //! - [`Load`] keeps them busy, and afterwards checks what it was promised.
+//! - [`Namespace`] is a network of its own, [`Lab`] several machines whose cables can be pulled: both take root.
 //! - [`http`] asks a node's debug address.
 //!
 //! Waiting is [`wait_for`]: it polls for a condition and fails loudly. Dropping a node kills its process, and prints
@@ -11,8 +12,11 @@
 #![allow(dead_code, unused_imports)] // Each test file takes what it needs.
 
 mod cluster;
+mod data_dir;
 pub mod http;
+mod lab;
 mod load;
+mod namespace;
 mod node;
 mod ports;
 
@@ -20,7 +24,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use cluster::Cluster;
+pub use data_dir::copy_dir;
+pub use lab::Lab;
 pub use load::{Account, Load};
+pub use namespace::Namespace;
 pub use node::{Exit, Node};
 pub use ports::{free_port, free_udp_port};
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use phalanx::client::{Client, Options};
@@ -13,8 +14,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    ELECTION, HEARTBEAT, SOON, TICK_MS, free_port, free_udp_port, http, wait_for, wait_until,
+    ELECTION, HEARTBEAT, Namespace, SOON, TICK_MS, free_port, free_udp_port, http, wait_for,
+    wait_until,
 };
+
+/// Where a node listens if it is told nothing: for clients and peers, for HTTP, for gossip.
+const DEFAULT_PORTS: [u16; 3] = [9000, 8080, 7946];
 
 /// How much of its log a node prints when its test fails.
 const LOG_TAIL_LEN: u64 = 6000;
@@ -35,6 +40,8 @@ pub struct Node {
     pub debug_address: String,
     /// For gossip, a UDP port of its own: no two tests' nodes meet by chance.
     pub gossip_port: u16,
+    /// Where it runs, if not in the network of the tests.
+    pub namespace: Option<Namespace>,
     env: BTreeMap<String, String>,
     /// Holds the data directory and the log of the process; removed when the node is dropped.
     dir: TempDir,
@@ -54,6 +61,7 @@ impl Node {
             address: format!("127.0.0.1:{}", free_port()),
             debug_address: format!("127.0.0.1:{}", free_port()),
             gossip_port: free_udp_port(),
+            namespace: None,
             env: BTreeMap::new(),
             dir,
             process: None,
@@ -80,10 +88,38 @@ impl Node {
         node
     }
 
+    /// A node in a network of its own, where it is known under `ip`. It listens where it does by default.
+    pub fn on_host(name: &str, namespace: &Namespace, ip: IpAddr) -> Node {
+        let mut node = Node::new(name);
+        let [address, debug_address, _] = DEFAULT_PORTS.map(|port| SocketAddr::new(ip, port));
+        (node.address, node.debug_address) = (address.to_string(), debug_address.to_string());
+        node.gossip_port = DEFAULT_PORTS[2];
+        node.namespace = Some(namespace.clone());
+        for variable in ["LISTEN_ADDR", "DEBUG_ADDR", "BIND_PORT"] {
+            node.env.remove(variable);
+        }
+        node
+    }
+
     /// Sets an environment variable, from the next start on.
     pub fn set(&mut self, variable: &str, value: impl ToString) -> &mut Node {
         self.env.insert(variable.to_owned(), value.to_string());
         self
+    }
+
+    /// Takes other ports, from the next start on.
+    pub fn move_house(&mut self) {
+        self.address = format!("127.0.0.1:{}", free_port());
+        self.gossip_port = free_udp_port();
+        let (address, gossip_port) = (self.address.clone(), self.gossip_port);
+        self.set("LISTEN_ADDR", address).set("BIND_PORT", gossip_port);
+    }
+
+    /// For the datagrams of gossip, as `ip:port`.
+    pub fn gossip_address(&self) -> SocketAddr {
+        let mut address: SocketAddr = self.address.parse().expect("the tests name no hosts");
+        address.set_port(self.gossip_port);
+        address
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -119,12 +155,11 @@ impl Node {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.log_path());
         let log = log.expect("the log can be written");
-        let child = command
+        let command = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor can be had"))
-            .stderr(log)
-            .spawn()
-            .expect("the server can be started");
+            .stderr(log);
+        let child = self.inside(|| command.spawn()).expect("the server can be started");
         self.process = Some(child);
     }
 
@@ -160,6 +195,12 @@ impl Node {
         Exit { status, took: started.elapsed() }
     }
 
+    /// Whether the process has ended by itself. It is to be waited for still.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = |child: &mut Child| child.try_wait().expect("a child can be waited for");
+        self.process.as_mut().and_then(ended).is_some()
+    }
+
     /// SIGTERM, and waits until the process has ended.
     pub fn terminate(&mut self) -> Exit {
         self.signal(Signal::TERM);
@@ -176,12 +217,12 @@ impl Node {
 
     /// `/health`: the code and the body. `None` if the node does not answer.
     pub fn health(&self) -> Option<(u16, String)> {
-        http::get(&self.debug_address, "/health").ok()
+        self.inside(|| http::get(&self.debug_address, "/health")).ok()
     }
 
     /// `/debug/status`. `None` if the node does not answer.
     pub fn status(&self) -> Option<Value> {
-        let (code, body) = http::get(&self.debug_address, "/debug/status").ok()?;
+        let (code, body) = self.inside(|| http::get(&self.debug_address, "/debug/status")).ok()?;
         assert_eq!(code, 200, "{body}");
         Some(serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e} in {body}")))
     }
@@ -208,7 +249,23 @@ impl Node {
 
     /// A client of this node alone.
     pub fn client(&self, timeout: Duration) -> Client {
-        Client::connect([self.address.clone()], Options::within(timeout)).expect("it is an address")
+        let connect = || Client::connect([self.address.clone()], Options::within(timeout));
+        self.inside(connect).expect("it is an address")
+    }
+
+    /// Runs the command line against this node.
+    pub fn phalanx(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
+        let command = command.args(args).args(["-addr", &self.address]);
+        self.inside(|| command.output()).expect("the command line can be started")
+    }
+
+    /// Does something in the network that the node is in.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.namespace {
+            Some(namespace) => namespace.enter(work),
+            None => work(),
+        }
     }
 }
 

@@ -11,12 +11,12 @@ const RANGE: std::ops::Range<u16> = 10_000..32_000;
 /// Never given out twice by one process, even while nobody listens on them.
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// A port of 127.0.0.1 that is free now.
+/// A TCP port of 127.0.0.1 that is free now.
 pub fn free_port() -> u16 {
     free(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// A port of 127.0.0.1 for datagrams that is free now.
+/// A UDP port of 127.0.0.1 that is free now.
 pub fn free_udp_port() -> u16 {
     free(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }

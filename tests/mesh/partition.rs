@@ -1,0 +1,96 @@
+//! A network that is cut in two, with real cables: the majority goes on, the minority refuses, and both find together.
+
+use std::time::{Duration, Instant};
+
+use phalanx::client::Error;
+
+use crate::harness::{Cluster, ELECTION_TIMEOUT, Lab, Node, SOON, wait_until};
+use crate::view::{all_see_all, sees};
+use crate::{TIMEOUT, assert_serves, wait_roles};
+
+/// From the cut until a node of the minority refuses to read.
+const MINORITY_REFUSES: Duration = Duration::from_secs(3);
+/// From healing until all is as before.
+const ONE_AGAIN: Duration = Duration::from_secs(15);
+
+/// Nodes that are told two seeds and a number, and nothing of themselves.
+fn start_five(lab: &Lab) -> Cluster {
+    let mut nodes: Vec<Node> =
+        (0..5).map(|host| lab.node(host, &format!("node-{}", host + 1))).collect();
+    let seeds = [0, 1].map(|node| nodes[node].gossip_address().to_string());
+    for node in &mut nodes {
+        node.set("SEEDS", seeds.join(",")).set("EXPECT", 5).start();
+    }
+    let cluster = Cluster { nodes };
+    wait_roles(&cluster, 5, 0);
+    wait_until("all know all", SOON, || all_see_all(&cluster.nodes));
+    cluster
+}
+
+#[test]
+fn a_minority_of_two_with_the_leader() {
+    let Some(lab) = Lab::new(5) else { return };
+    let cluster = start_five(&lab);
+    let leader = cluster.leader();
+    passes(&lab, &cluster, [leader, (leader + 1) % 5]);
+}
+
+#[test]
+fn a_minority_of_two_followers() {
+    let Some(lab) = Lab::new(5) else { return };
+    let cluster = start_five(&lab);
+    let leader = cluster.leader();
+    passes(&lab, &cluster, [(leader + 1) % 5, (leader + 2) % 5]);
+}
+
+fn passes(lab: &Lab, cluster: &Cluster, minority: [usize; 2]) {
+    let nodes = &cluster.nodes;
+    let majority: Vec<usize> = (0..5).filter(|node| !minority.contains(node)).collect();
+    nodes[0].client(TIMEOUT).put("key", "before").unwrap();
+
+    lab.cut(&minority);
+    let cut = Instant::now();
+    minority.iter().for_each(|node| refuses(&nodes[*node], cut));
+    nodes[majority[0]].client(TIMEOUT).put("key", "of the majority").unwrap();
+    majority.iter().for_each(|node| assert_serves(&nodes[*node]));
+    for (viewers, others) in [(&majority[..], &minority[..]), (&minority, &majority)] {
+        wait_until("both halves call each other dead", SOON, || {
+            let seen =
+                |viewer: &usize, other: &usize| sees(&nodes[*viewer], &nodes[*other].name, "dead");
+            viewers.iter().all(|viewer| others.iter().all(|other| seen(viewer, other)))
+        });
+    }
+
+    lab.heal();
+    let healed = Instant::now();
+    let through_minority = nodes[minority[0]].client(ONE_AGAIN);
+    through_minority.put("key", "of all").unwrap();
+    wait_until("both halves are one again", ONE_AGAIN.saturating_sub(healed.elapsed()), || {
+        let leader = &nodes[cluster.leader()].name;
+        all_see_all(nodes) && nodes.iter().all(|node| node.status_text("leader_id") == *leader)
+    });
+    println!("one again after {:.1?}", healed.elapsed());
+    for node in nodes {
+        let read = node.client(TIMEOUT).get("key").unwrap().result;
+        assert_eq!(read.expect("it was put").value, "of all", "{}", node.name);
+        assert_serves(node);
+    }
+}
+
+/// A linearizable read through the node is refused in time, and never answered; a stale one is answered.
+fn refuses(node: &Node, cut: Instant) {
+    loop {
+        let (code, body) = node.health().expect("the tests reach it");
+        if code == 503 && body.contains("no quorum") {
+            break;
+        }
+        assert!(cut.elapsed() < MINORITY_REFUSES, "{} tells {code}: {body}", node.name);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{} refuses {:.1?} after the cut", node.name, cut.elapsed());
+    let client = node.client(ELECTION_TIMEOUT);
+    let error = client.get("key").unwrap_err();
+    let Error::Unavailable { cause } = &error else { panic!("another kind of error: {error}") };
+    assert!(cause.contains("no quorum"), "{error}");
+    assert_eq!(client.get_stale("key").unwrap().result.expect("it was put").value, "before");
+}
