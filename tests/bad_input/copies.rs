@@ -71,8 +71,12 @@ fn a_second_node_of_a_name_is_refused() {
         // Under its own name it would be taken for an entry of the node itself.
         second.set("PEERS", format!("other@{}", leader.address));
         second.start();
-        leader.wait_log(&format!("{name} is not added: a node named {name} answers at"));
-        assert_told(&leader.log(), &["two nodes cannot share one NODE_ID", "stop that one"]);
+        let exit = second.wait_exit(SOON);
+        assert_eq!(exit.status.code(), Some(1), "{}", second.log());
+        let holder = cluster.nodes.iter().find(|node| node.name == *name).unwrap();
+        let told = format!("a node named {name} is a member already, at {}", holder.address);
+        assert_told(&second.log(), &[&told, "two nodes cannot share one NODE_ID", "stop that one"]);
+        assert_told(&leader.log(), &["is not added", &told]);
     }
     let client = cluster.client(TIMEOUT);
     client.put("still", "here").unwrap();
