@@ -35,6 +35,8 @@ pub struct Counters {
     pub refused: u64,
     /// Connections closed for bytes that are no protocol.
     pub protocol_errors: u64,
+    /// Greetings and joins of peers that were refused: of another cluster, a copy of a disk, a removed node, a name twice.
+    pub peers_refused: u64,
     /// Page faults that had to wait for the disk.
     pub major_faults: u64,
     /// Ticks that came too late and were dropped.

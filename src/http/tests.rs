@@ -191,7 +191,7 @@ fn status_is_json() {
         },
         "counters": {
             "messages_sent": 0, "messages_received": 0, "proposals": 11, "reads": 0,
-            "forwarded": 0, "refused": 0, "protocol_errors": 0, "major_faults": 0,
+            "forwarded": 0, "refused": 0, "protocol_errors": 0, "peers_refused": 0, "major_faults": 0,
             "ticks_dropped": 0,
         },
         "syncs": { "count": 2, "p50_us": 150, "p99_us": 420, "max_us": 421 },

@@ -195,8 +195,8 @@ impl<M: Map> Node<M> {
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.monotonic;
         let patience = self.settings.replica.election_timeout() / 2;
-        let leaderless =
-            self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
+        let leaderless = self.doubts_quorum
+            || self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
         let needs_leader = |work: &Work| !matches!(work, Work::Range(range) if range.stale);
         let mut due = self.requests.select(|request| {
             let waited = |longest: Duration| now >= request.arrived + longest;
@@ -211,6 +211,8 @@ impl<M: Map> Node<M> {
         if due.is_empty() {
             return;
         }
+        let in_time = |token: &Token| self.requests.get(*token).is_some_and(|it| now < it.deadline);
+        self.doubts_quorum |= due.iter().any(in_time);
         for token in due {
             let refused = self.why_expired(token);
             self.answer_refused(token, refused);
@@ -227,15 +229,11 @@ impl<M: Map> Node<M> {
 
     fn why_expired(&self, token: Token) -> Refusal {
         let sent = self.requests.is_open(token);
-        let in_time =
-            self.requests.get(token).is_some_and(|request| self.now.monotonic < request.deadline);
         let mut refused = if self.known.leader.is_none() {
             let message = "no quorum: this node knows of no leader, and a majority of the voters cannot be reached";
             refusal(Code::NoQuorum, message)
-        } else if in_time {
-            let waited = 2 * self.settings.replica.election_timeout();
-            let message =
-                format!("no quorum: no majority of the voters has answered for {waited:?}");
+        } else if self.doubts_quorum {
+            let message = "no quorum: the leader that this node knows of gets no answer from a majority of the voters, or gives none";
             refusal(Code::NoQuorum, message)
         } else {
             refusal(Code::Timeout, "the request's time ran out before the cluster had answered")

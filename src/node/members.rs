@@ -196,6 +196,7 @@ impl<M: Map> Node<M> {
             NotAdded::NameTaken(holder) => self.conflict_stands(node.raft_id, holder.raft_id),
             NotAdded::Full => false,
         };
+        self.counters.peers_refused += 1;
         let why = why.to_string();
         // The node keeps asking, and may not be reached from here; the same answer is told once.
         if self.told_refusal != why {

@@ -209,8 +209,12 @@ impl<M: Map> Node<M> {
         targets
     }
 
-    /// Whether gossip knows of no other live node: then seeds are worth a look soon.
-    pub fn is_alone_in_mesh(&self) -> bool {
+    /// Whether seeds are worth a look soon: gossip knows of no other live node, or too few are known for a first cluster.
+    pub fn wants_seeds(&self) -> bool {
+        self.is_alone_in_mesh() || self.forming().is_some()
+    }
+
+    fn is_alone_in_mesh(&self) -> bool {
         !self.gossip.members().any(|member| member.state.is_live())
     }
 

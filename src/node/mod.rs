@@ -250,6 +250,8 @@ pub struct Node<M: Map> {
     /// The newest start of each identity that greeted this node.
     greeted: BTreeMap<u64, (u64, u64)>,
     known: KnownLeader,
+    /// No majority has confirmed anything while a request waited for it for long. Until one does, none waits for long.
+    doubts_quorum: bool,
     gossip: gossip::Gossip,
     left_mesh_at: Option<Duration>,
     sightings: Sightings,
@@ -332,6 +334,7 @@ impl<M: Map> Node<M> {
             links: BTreeMap::new(),
             greeted: BTreeMap::new(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
+            doubts_quorum: false,
             gossip,
             left_mesh_at: None,
             sightings: Sightings::default(),
@@ -412,6 +415,7 @@ impl<M: Map> Node<M> {
             for (number, record) in out.persist {
                 self.journal.push(record, Then::Persisted(number));
             }
+            self.doubts_quorum &= out.committed.is_empty() && out.confirmed.is_empty();
             self.to_apply.extend(out.committed);
             self.reads.confirmed(out.confirmed);
             let applied = self.apply_committed()?;

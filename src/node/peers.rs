@@ -42,6 +42,12 @@ const CLUSTER_ID_LEN: usize = 16;
 impl<M: Map> Node<M> {
     /// Decides about a new connection by its first frame.
     pub fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
+        let greeted = self.greet_whoever(hello);
+        self.counters.peers_refused += u64::from(greeted.is_err() && hello.role() == Role::Peer);
+        greeted
+    }
+
+    fn greet_whoever(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {
         if hello.version != PROTOCOL_VERSION {
             return Err(refusal(
                 Code::Invalid,

@@ -1,8 +1,8 @@
 //! What carries gossip: datagrams in and out, and the seeds, looked up again and again.
 //!
 //! It promises that a datagram is sent at once or dropped, that a flood of datagrams leaves the others their turns, and
-//! that seeds are asked for as long as the node runs: soon again while it is alone, now and then afterwards, so that a
-//! mesh that was split finds together.
+//! that seeds are asked for as long as the node runs: soon again while it is alone or has no cluster, now and then
+//! afterwards, so that a mesh that was split finds together.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use super::socket::DatagramSender;
 use crate::limits::{GOSSIP_BURST_MAX, GOSSIP_PACKET_LEN_MAX};
 use crate::node::Input;
 
-/// Between two looks for seeds while the node is alone, at first and at most.
-const ALONE_AGAIN: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(15);
+/// Between two looks for seeds while the node wants others, at first and at most.
+const WANTED_AGAIN: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(15);
 /// Between two looks while it is not.
 const MET_AGAIN: Duration = Duration::from_secs(30);
 /// What goes on for long is told this often.
@@ -60,7 +60,7 @@ pub(super) async fn receive(reactor: Rc<Reactor>, socket: UdpSocket) {
                 Ok((len, from)) => reactor.post(Input::Datagram(from, datagram[..len].to_vec())),
                 Err(e) => {
                     ::log::warn!("cannot receive gossip: {e}");
-                    Timer::new(ALONE_AGAIN.start).await;
+                    Timer::new(WANTED_AGAIN.start).await;
                 }
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn seek(reactor: &Rc<Reactor>) {
 }
 
 async fn ask(reactor: &Reactor, seeds: &[SocketAddr]) {
-    let mut back_off = ALONE_AGAIN.start;
+    let mut back_off = WANTED_AGAIN.start;
     loop {
         reactor.post(Input::Seeds(seeds.to_vec()));
         pause(reactor, &mut back_off).await;
@@ -94,7 +94,7 @@ async fn ask(reactor: &Reactor, seeds: &[SocketAddr]) {
 }
 
 async fn ask_name(reactor: &Reactor, name: &str) {
-    let mut back_off = ALONE_AGAIN.start;
+    let mut back_off = WANTED_AGAIN.start;
     let mut told: Option<Instant> = None;
     loop {
         match resolve(name).await {
@@ -111,18 +111,18 @@ async fn ask_name(reactor: &Reactor, name: &str) {
     }
 }
 
-/// Waits until seeds are worth another look: the longer alone, the longer.
+/// Waits until seeds are worth another look: the longer they were wanted, the longer.
 async fn pause(reactor: &Reactor, back_off: &mut Duration) {
     let begun = Instant::now();
     loop {
-        Timer::new(ALONE_AGAIN.start).await;
-        let is_alone = reactor.node().is_alone_in_mesh();
-        if !is_alone {
-            *back_off = ALONE_AGAIN.start;
+        Timer::new(WANTED_AGAIN.start).await;
+        let is_wanting = reactor.node().wants_seeds();
+        if !is_wanting {
+            *back_off = WANTED_AGAIN.start;
         }
-        let due = if is_alone { *back_off } else { MET_AGAIN };
+        let due = if is_wanting { *back_off } else { MET_AGAIN };
         if begun.elapsed() >= due {
-            *back_off = (*back_off * 2).min(ALONE_AGAIN.end);
+            *back_off = (*back_off * 2).min(WANTED_AGAIN.end);
             return;
         }
     }
