@@ -190,22 +190,29 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// Refuses what has waited too long: at its deadline, or when no leader was known for so long that a quorum seems lost.
+    /// Refuses what has waited too long: at its deadline; when no leader was known for so long that a quorum seems lost; or
+    /// when no majority has confirmed it for 2 E, for who is cut off together with the leader learns of that late.
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.monotonic;
         let patience = self.settings.replica.election_timeout() / 2;
         let leaderless =
             self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
         let needs_leader = |work: &Work| !matches!(work, Work::Range(range) if range.stale);
-        let due = self.requests.select(|request| {
+        let mut due = self.requests.select(|request| {
+            let waited = |longest: Duration| now >= request.arrived + longest;
             now >= request.deadline
-                || leaderless && now >= request.arrived + patience && needs_leader(&request.work)
+                || needs_leader(&request.work)
+                    && (leaderless && waited(patience) || waited(4 * patience))
+        });
+        due.retain(|token| {
+            let is_late = self.requests.get(*token).is_some_and(|it| now >= it.deadline);
+            is_late || !self.reads.is_confirmed(*token)
         });
         if due.is_empty() {
             return;
         }
         for token in due {
-            let refused = self.why_expired(token, leaderless);
+            let refused = self.why_expired(token);
             self.answer_refused(token, refused);
         }
         let requests = &self.requests;
@@ -218,10 +225,17 @@ impl<M: Map> Node<M> {
         self.put_off.retain(|token| self.requests.get(*token).is_some());
     }
 
-    fn why_expired(&self, token: Token, leaderless: bool) -> Refusal {
+    fn why_expired(&self, token: Token) -> Refusal {
         let sent = self.requests.is_open(token);
-        let mut refused = if leaderless {
+        let in_time =
+            self.requests.get(token).is_some_and(|request| self.now.monotonic < request.deadline);
+        let mut refused = if self.known.leader.is_none() {
             let message = "no quorum: this node knows of no leader, and a majority of the voters cannot be reached";
+            refusal(Code::NoQuorum, message)
+        } else if in_time {
+            let waited = 2 * self.settings.replica.election_timeout();
+            let message =
+                format!("no quorum: no majority of the voters has answered for {waited:?}");
             refusal(Code::NoQuorum, message)
         } else {
             refusal(Code::Timeout, "the request's time ran out before the cluster had answered")

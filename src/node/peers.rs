@@ -133,7 +133,11 @@ impl<M: Map> Node<M> {
 
     pub(super) fn on_peer_up(&mut self, peer: Identity) {
         let raft_id = peer.raft_id;
-        ::log::info!("connected to {} at {}", peer.name, peer.address);
+        let address = match peer.address.as_str() {
+            "" => self.address_of(raft_id),
+            told => told.to_owned(),
+        };
+        ::log::info!("connected to {} at {address}", peer.name);
         let step = match &mut self.stage {
             Stage::Free(formation) => Some(formation.peer_up(&peer)),
             Stage::Settling { .. } | Stage::Member(_) => None,

@@ -1,7 +1,7 @@
 //! Reads: each waits for its round of ReadIndex and for the state to be applied that far; then it is served from here. A
 //! lookup is served at once, a range is read elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::requests::{Origin, Work};
@@ -24,7 +24,7 @@ pub(super) struct ReadQueue {
     /// Ranges that may be read, in order, and have no thread yet.
     scans: VecDeque<Token>,
     /// Ranges that are with the threads. Each holds a snapshot of the map.
-    running: usize,
+    running: HashSet<Token>,
     /// When the last round was begun whose index is applied: how old the state is at most.
     fresh_at: Option<Duration>,
     /// Whether a probe is on its way.
@@ -40,7 +40,15 @@ impl ReadQueue {
 
     /// Whether ranges wait for a commit, which makes room for them.
     pub fn has_waiting_scans(&self) -> bool {
-        !self.scans.is_empty() && self.running < SCANS_MAX
+        !self.scans.is_empty() && self.running.len() < SCANS_MAX
+    }
+
+    /// Whether a read waits for nothing but this node.
+    pub fn is_confirmed(&self, token: Token) -> bool {
+        let mut rounds = self.confirmed.values().flatten();
+        self.running.contains(&token)
+            || self.scans.contains(&token)
+            || rounds.any(|round| round.tokens.contains(&token))
     }
 
     /// Forgets the reads that `wanted` does not hold of: where nothing is applied or committed, they would gather.
@@ -126,14 +134,14 @@ impl<M: Map> Node<M> {
 
     /// Hands out the ranges that wait, as far as the store has layers for them.
     pub(super) fn start_scans(&mut self) -> Result<()> {
-        while self.reads.running < SCANS_MAX
+        while self.reads.running.len() < SCANS_MAX
             && let Some(&token) = self.reads.scans.front()
         {
             if let Some(Work::Range(range)) = self.requests.get(token).map(|request| &request.work)
             {
                 let Some(scan) = self.store.scan(range)? else { break };
                 self.effects.scans.push((token, scan));
-                self.reads.running += 1;
+                self.reads.running.insert(token);
             }
             self.reads.scans.pop_front();
         }
@@ -141,7 +149,7 @@ impl<M: Map> Node<M> {
     }
 
     pub(super) fn on_scanned(&mut self, token: Token, scanned: ScanResult) {
-        self.reads.running -= 1;
+        self.reads.running.remove(&token);
         let stale = self
             .requests
             .get(token)
