@@ -47,6 +47,24 @@ fn by_seeds_and_a_number() {
     });
 }
 
+/// Each half has a seed of its own, and one that it cannot reach.
+#[test]
+fn halves_that_have_never_met_become_one() {
+    let mut mesh = Mesh::new();
+    if mesh.lab.is_none() {
+        return;
+    }
+    let nodes = &mut mesh.cluster.nodes;
+    let seeds = [0, 1].map(|node| nodes[node].gossip_address().to_string());
+    set_all(nodes, "SEEDS", &seeds.join(","));
+    set_all(nodes, "EXPECT", &SIZE.to_string());
+    let starts = (0..SIZE).map(|node| (Duration::ZERO, Event::Start(node)));
+    let cut = [(Duration::ZERO, Event::Cut(vec![1, 4]))];
+    let heal = [(CUT_TIME_MAX, Event::Heal)];
+    mesh.suffer(cut.into_iter().chain(starts).chain(heal).collect());
+    mesh.becomes_one();
+}
+
 fn set_all(nodes: &mut [Node], variable: &str, value: &str) {
     for node in nodes {
         node.set(variable, value);
