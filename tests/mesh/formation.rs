@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::assert_serves;
-use crate::harness::{Cluster, ELECTION_TIMEOUT, Lab, Node, SOON, random_time, rng};
+use crate::harness::{Cluster, ELECTION_TIMEOUT, Lab, Node, random_time, rng};
 use crate::view::members;
 
 const SIZE: usize = 5;
 const ROUNDS_DEFAULT: usize = 2;
-/// Within it everything happens to the nodes that does.
-const TROUBLE_TIME: Duration = Duration::from_secs(4);
+/// What happens to the nodes happens within one of these: while the first of them are about to form a cluster, or while
+/// late ones come to it.
+const TROUBLE_TIMES: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(4)];
+/// From the last trouble until all nodes are one cluster.
+const IS_ONE: Duration = Duration::from_secs(15);
+const CUT_TIME_MAX: Duration = Duration::from_secs(4);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[test]
@@ -43,6 +47,24 @@ fn by_seeds_and_a_number() {
     });
 }
 
+/// Each half has a seed of its own, and one that it cannot reach.
+#[test]
+fn halves_that_have_never_met_become_one() {
+    let mut mesh = Mesh::new();
+    if mesh.lab.is_none() {
+        return;
+    }
+    let nodes = &mut mesh.cluster.nodes;
+    let seeds = [0, 1].map(|node| nodes[node].gossip_address().to_string());
+    set_all(nodes, "SEEDS", &seeds.join(","));
+    set_all(nodes, "EXPECT", &SIZE.to_string());
+    let starts = (0..SIZE).map(|node| (Duration::ZERO, Event::Start(node)));
+    let cut = [(Duration::ZERO, Event::Cut(vec![1, 4]))];
+    let heal = [(CUT_TIME_MAX, Event::Heal)];
+    mesh.suffer(cut.into_iter().chain(starts).chain(heal).collect());
+    mesh.becomes_one();
+}
+
 fn set_all(nodes: &mut [Node], variable: &str, value: &str) {
     for node in nodes {
         node.set(variable, value);
@@ -64,7 +86,7 @@ fn rounds(settings: impl Fn(&mut [Node], &mut fastrand::Rng)) {
     for round in 0..rounds {
         let mut mesh = Mesh::new();
         settings(&mut mesh.cluster.nodes, &mut rng);
-        let trouble = trouble(&mut rng);
+        let trouble = trouble(&mut rng, TROUBLE_TIMES[round % 2]);
         println!("round {round}: {trouble:.1?}");
         mesh.suffer(trouble);
         mesh.becomes_one();
@@ -80,24 +102,24 @@ enum Event {
 }
 
 /// What happens to the nodes and when, in order.
-fn trouble(rng: &mut fastrand::Rng) -> Vec<(Duration, Event)> {
+fn trouble(rng: &mut fastrand::Rng, within: Duration) -> Vec<(Duration, Event)> {
     let mut events = Vec::new();
     for node in 0..SIZE {
         let late = rng.bool();
-        let at = if late { random_time(rng, TROUBLE_TIME) } else { Duration::ZERO };
+        let at = if late { random_time(rng, within) } else { Duration::ZERO };
         events.push((at, Event::Start(node)));
     }
     for _ in 0..3 {
-        let (node, at) = (rng.usize(..SIZE), random_time(rng, TROUBLE_TIME));
+        let (node, at) = (rng.usize(..SIZE), random_time(rng, within));
         events.push((at, Event::Kill(node)));
         events.push((at + random_time(rng, ELECTION_TIMEOUT), Event::Start(node)));
     }
-    let mut order: Vec<usize> = (0..SIZE).collect();
-    rng.shuffle(&mut order);
-    order.truncate(rng.usize(1..SIZE));
-    let at = random_time(rng, TROUBLE_TIME / 2);
-    events.push((at, Event::Cut(order)));
-    events.push((at + random_time(rng, TROUBLE_TIME), Event::Heal));
+    let mut away: Vec<usize> = (0..SIZE).collect();
+    rng.shuffle(&mut away);
+    away.truncate(rng.usize(1..SIZE));
+    let at = random_time(rng, within / 2);
+    events.push((at, Event::Cut(away)));
+    events.push((at + random_time(rng, CUT_TIME_MAX), Event::Heal));
     events.sort_by_key(|(at, _)| *at);
     events
 }
@@ -172,7 +194,7 @@ impl Mesh {
         let began = Instant::now();
         while !self.is_one() {
             self.look();
-            assert!(began.elapsed() < SOON, "the nodes are not one cluster after {SOON:?}");
+            assert!(began.elapsed() < IS_ONE, "the nodes are not one cluster after {IS_ONE:?}");
             thread::sleep(POLL_INTERVAL);
         }
         println!("one cluster {:.1?} after the last of it", began.elapsed());
