@@ -4,6 +4,11 @@ use crate::harness::{Node, SOON, wait_until};
 use crate::view::{all_see_all, gossip_counter, members, mesh};
 use crate::{assert_serves, start_with, wait_roles};
 
+fn peers_refused(node: &Node) -> u64 {
+    let status = node.status().unwrap_or_default();
+    status["counters"]["peers_refused"].as_u64().expect("the page tells it")
+}
+
 #[test]
 fn a_node_of_another_cluster_is_refused_and_counted() {
     let cluster = start_with(3, &[]);
@@ -28,17 +33,23 @@ fn a_node_of_another_cluster_is_refused_and_counted() {
                 stranger.set("PEERS", peers.collect::<Vec<_>>().join(",")).set("EXPECT", "")
             }
         };
-        let counted_before = gossip_counter(&cluster.nodes[0], "other_cluster");
+        let gossip_before = gossip_counter(&cluster.nodes[0], "other_cluster");
+        let greetings_before = peers_refused(&cluster.nodes[0]);
         stranger.start();
         stranger.wait_ready();
         match variable {
             "SEEDS" => {
                 wait_until("the stranger is counted", SOON, || {
-                    gossip_counter(&cluster.nodes[0], "other_cluster") > counted_before
+                    gossip_counter(&cluster.nodes[0], "other_cluster") > gossip_before
                 });
                 cluster.nodes[0].wait_log("another cluster");
             }
-            _ => stranger.wait_log("this node belongs to cluster"),
+            _ => {
+                wait_until("the stranger is counted", SOON, || {
+                    peers_refused(&cluster.nodes[0]) > greetings_before
+                });
+                stranger.wait_log("this node belongs to cluster");
+            }
         }
         assert_serves(&stranger);
         assert_eq!(stranger.status_text("cluster_id"), cluster_id);
