@@ -157,7 +157,7 @@ impl Gossip {
         member.suspicion = Some(Suspicion::new(now, by, live, min, max));
         let verdict = verdict(member, by);
         // Our own next probe tells the suspect, and confirms the suspicion or ends it.
-        self.prober.urge(raft_id);
+        self.prober.urge(now, raft_id);
         self.tell(now, raft_id, News::Verdict(verdict));
     }
 

@@ -153,6 +153,14 @@ impl Gossip {
         }
     }
 
+    /// Something else than gossip suggests that a member may be gone, as the end of a connection does: it is probed next.
+    /// That proves nothing, but those who notice at once need not wait for their turns.
+    pub fn doubt(&mut self, now: Duration, raft_id: u64) {
+        if self.members.is_live(raft_id) {
+            self.prober.urge(now, raft_id);
+        }
+    }
+
     /// Says good-bye: the others see that this node has left, and not that it died. The shell goes on calling
     /// [`Gossip::wake`] for as long as it can wait, a second say. There is no way back in this start.
     pub fn leave(&mut self, now: Duration, out: &mut Output) {

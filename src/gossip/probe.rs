@@ -84,10 +84,12 @@ impl Prober {
         }
     }
 
-    /// This one before all others.
-    pub fn urge(&mut self, raft_id: u64) {
+    /// This one before all others, and as soon as the probe in progress is over: those who can confirm a suspicion, or end
+    /// it, shall not wait for their turn.
+    pub fn urge(&mut self, now: Duration, raft_id: u64) {
         if self.urgent.len() < GOSSIP_MEMBERS_MAX {
             self.urgent.insert(raft_id);
+            self.next_at = self.next_at.min(now);
         }
     }
 
@@ -172,7 +174,7 @@ impl Gossip {
 
     fn next_target(&mut self) -> Option<u64> {
         while let Some(raft_id) = self.prober.urgent.pop_first() {
-            if self.members.get(raft_id).is_some_and(|member| member.state == State::Suspect) {
+            if self.members.is_live(raft_id) {
                 return Some(raft_id);
             }
         }

@@ -160,6 +160,7 @@ impl<M: Map> Node<M> {
         if let Some(peer) = self.links.remove(&raft_id) {
             ::log::info!("lost the connection to {}", peer.name);
         }
+        self.gossip.doubt(self.now.monotonic, raft_id);
         match &mut self.stage {
             Stage::Free(formation) => formation.peer_down(raft_id),
             Stage::Settling { .. } => {}

@@ -21,6 +21,35 @@ fn a_killed_node_is_dead_for_all_within_ten_seconds() {
     println!("slowest of 60 detections: {slowest:.2} s");
 }
 
+/// The connections of a killed process end. Whoever looks after that at once is sooner sure.
+#[test]
+fn a_node_whose_connections_ended_is_dead_for_all_within_six_seconds() {
+    for (nodes, seed) in (3..=5).flat_map(|nodes| (0..20).map(move |seed| (nodes, seed))) {
+        let mut world = World::settled(nodes, seed);
+        let settling = world.rng.u32(5_000..30_000) * MILLI;
+        world.run_for(settling);
+        let victim = world.rng.usize(..nodes);
+        world.kill(victim);
+        for i in (0..nodes).filter(|i| *i != victim) {
+            world.act(i, |gossip, now, _| gossip.doubt(now, id(victim)));
+        }
+        world.run_until(6 * SECOND, "the victim is dead for all", |world| {
+            world.all_hold(id(victim), State::Dead)
+        });
+    }
+}
+
+#[test]
+fn a_doubt_without_reason_harms_nobody() {
+    let mut world = World::settled(5, 1);
+    for _ in 0..600 {
+        let (i, other) = (world.rng.usize(..5), world.rng.usize(..5));
+        world.act(i, |gossip, now, _| gossip.doubt(now, id(other)));
+        world.run_for(SECOND / 10);
+    }
+    assert_eq!(world.count(|event| matches!(event, Event::Suspected(_))), 0);
+}
+
 #[test]
 fn an_hour_of_loss_and_long_ways_kills_nobody() {
     for (nodes, seed) in [(5, 7), (5, 8), (3, 9)] {
