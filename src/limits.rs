@@ -60,6 +60,8 @@ pub const TURN_REPLIES_LEN_MAX: usize = 64 * MIB;
 pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 /// Nodes of one cluster, as far as a node keeps connections to them.
 pub const PEERS_MAX: usize = 64;
+/// Addresses that a node keeps connections to: of each peer up to three, as the log, PEERS and gossip tell them.
+pub const LINK_TARGETS_MAX: usize = 3 * PEERS_MAX;
 /// Connections beyond [`CLIENTS_MAX`], for peers.
 pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;
 /// Identities that a node remembers having been greeted by.

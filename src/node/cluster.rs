@@ -234,7 +234,8 @@ impl<M: Map> Node<M> {
         };
         let name = leader.map_or("none".to_owned(), |raft_id| self.name_of(raft_id));
         ::log::info!("{} in term {}, leader: {name}", role_name(role), replica.term());
-        self.known = KnownLeader { role, leader, leaderless_since };
+        let leads_since = self.now.monotonic;
+        self.known = KnownLeader { role, leader, leaderless_since, leads_since };
         self.describe_anew();
         if let Some(leader) = leader {
             // Writes that the leader before it has go to this one: it knows whether they were applied.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Node, Stage, hex, peers};
 use crate::error::refusal;
+use crate::limits::{ADDRESS_LEN_MAX, MEMBERS_MAX, NAME_LEN_MAX};
 use crate::replica::membership::{self, NotAdded, Seen};
 use crate::store::map::Map;
 use crate::wire::client::Code;
@@ -14,8 +15,14 @@ use crate::wire::peer::{Formation as Message, JoinReply, JoinRequest, formation}
 
 /// A member whose connection is up for so many election timeouts is trusted with a vote.
 const STABLE_AFTER: u32 = 2;
-/// Two nodes of one name, both answering for so many election timeouts: the one that came later gives up.
+/// Two nodes of one name, both answering for so many election timeouts: the one that came later gives up. A holder that was
+/// seen within that time may be back: nobody gets its name.
 const CONFLICT_STANDS: u32 = 4;
+/// And for so long at the least: by then the end of a connection is noticed.
+const CONFLICT_STANDS_MIN: Duration = Duration::from_secs(3);
+/// A member that the leader has not heard for so many election timeouts cannot be reached, though a connection to it is up:
+/// the kernel of a process that hangs goes on acknowledging.
+const HEARD_WITHIN: u32 = 2;
 /// Between two looks at the members more time passes only when this process was not run.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -38,7 +45,6 @@ pub(super) struct Sightings {
 /// A node that is not added because its name is taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conflict {
-    newcomer: u64,
     since: Duration,
     /// The holder of the name answered each time.
     last: Duration,
@@ -58,7 +64,7 @@ impl<M: Map> Node<M> {
         sightings.by_id.retain(|raft_id, _| self.is_member(*raft_id));
         for member in self.members() {
             let raft_id = member.raft_id;
-            let linked = self.links.contains_key(&raft_id);
+            let linked = self.reaches(raft_id);
             let seen = sightings
                 .by_id
                 .entry(raft_id)
@@ -75,6 +81,16 @@ impl<M: Map> Node<M> {
         self.members().iter().any(|member| member.raft_id == raft_id)
     }
 
+    /// Whether a connection to a node is up, and, where this one leads and so is answered, whether it answers.
+    fn reaches(&self, raft_id: u64) -> bool {
+        let patience = HEARD_WITHIN * self.settings.replica.election_timeout();
+        let now = self.now.monotonic;
+        let leads = matches!(&self.stage, Stage::Member(replica) if replica.leads());
+        let is_silent = || self.seats.heard(raft_id).is_none_or(|heard| now > heard + patience);
+        let linked = self.links.get(&raft_id);
+        linked.is_some() && !(leads && now > self.known.leads_since + patience && is_silent())
+    }
+
     /// The members as this leader sees them; itself among them.
     pub(super) fn seen(&self) -> Vec<Seen> {
         let Stage::Member(replica) = &self.stage else { return Vec::new() };
@@ -85,7 +101,7 @@ impl<M: Map> Node<M> {
             let raft_id = node.raft_id;
             let own = raft_id == self.identity.raft_id;
             let sighting = self.sightings.by_id.get(&raft_id);
-            let linked = own || self.links.contains_key(&raft_id);
+            let linked = own || self.reaches(raft_id);
             let linked_since = sighting.and_then(|sighting| sighting.linked_since);
             Seen {
                 raft_id,
@@ -151,7 +167,16 @@ impl<M: Map> Node<M> {
     /// A node asks to be added: the leader does it, another member tells the leader.
     pub(super) fn on_join(&mut self, from: u64, request: JoinRequest) {
         let Stage::Member(replica) = &self.stage else { return };
-        let Some(member) = &request.member else { return };
+        let speaks_for_itself = |member: &&MemberInfo| {
+            let is_valid = member.raft_id != 0
+                && (1..=NAME_LEN_MAX).contains(&member.name.len())
+                && member.address.len() <= ADDRESS_LEN_MAX;
+            is_valid && (request.forwarded || member.raft_id == from)
+        };
+        let Some(member) = request.member.as_ref().filter(speaks_for_itself) else {
+            self.counters.protocol_errors += 1;
+            return;
+        };
         let mut reply =
             JoinReply { cluster_id: self.identity.cluster_id.clone(), ..JoinReply::default() };
         match replica.leader() {
@@ -198,11 +223,9 @@ impl<M: Map> Node<M> {
         };
         self.counters.peers_refused += 1;
         let why = why.to_string();
-        // The node keeps asking, and may not be reached from here; the same answer is told once.
-        if self.told_refusal != why {
-            ::log::warn!("{} (raft id {}) is not added: {why}", node.name, node.raft_id);
-            self.told_refusal.clone_from(&why);
-        }
+        // The node keeps asking, and may not be reached from here.
+        let told = format!("{} (raft id {}) is not added: {why}", node.name, node.raft_id);
+        self.tell_refusal(node.raft_id, &told);
         Err((why, is_final))
     }
 
@@ -216,27 +239,33 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// Whether a member still answers under its raft id: to this node, or to anybody in the mesh.
+    /// Whether a member still answers under its raft id, or did lately: to this node, or to anybody in the mesh. One that
+    /// was seen a moment ago may be starting anew.
     fn answers(&self, raft_id: u64) -> bool {
+        let seen = self.sightings.by_id.get(&raft_id).map(|sighting| sighting.last);
         raft_id == self.identity.raft_id
             || self.links.contains_key(&raft_id)
             || self.is_live_in_mesh(raft_id) == Some(true)
+            || seen.is_none_or(|last| self.now.monotonic < last + self.conflict_patience())
+    }
+
+    fn conflict_patience(&self) -> Duration {
+        CONFLICT_STANDS_MIN.max(CONFLICT_STANDS * self.settings.replica.election_timeout())
     }
 
     /// Whether the holder of a name has gone on answering this node while another asked for the name, for so long that a
     /// process which had died would have been noticed.
     fn conflict_stands(&mut self, newcomer: u64, holder: u64) -> bool {
-        let now = self.now.monotonic;
-        let patience = CONFLICT_STANDS * self.settings.replica.election_timeout();
-        if holder != self.identity.raft_id && !self.links.contains_key(&holder) {
-            self.conflict = None;
+        let (now, patience) = (self.now.monotonic, self.conflict_patience());
+        self.conflicts.retain(|_, conflict| now <= conflict.last + patience / 2);
+        if holder != self.identity.raft_id && !self.links.contains_key(&holder)
+            || self.conflicts.len() >= MEMBERS_MAX
+        {
+            self.conflicts.remove(&newcomer);
             return false;
         }
-        let known = self.conflict.filter(|conflict| {
-            conflict.newcomer == newcomer && now <= conflict.last + patience / 2
-        });
-        let since = known.map_or(now, |conflict| conflict.since);
-        self.conflict = Some(Conflict { newcomer, since, last: now });
+        let since = self.conflicts.get(&newcomer).map_or(now, |conflict| conflict.since);
+        self.conflicts.insert(newcomer, Conflict { since, last: now });
         now >= since + patience
     }
 

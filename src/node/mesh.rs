@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{LinkTarget, MeshSettings, Node, Stage, peers};
 use crate::error::{Error, Result};
 use crate::gossip::{Counters, Event, Gossip, Member, Output, State};
-use crate::limits::PEERS_MAX;
+use crate::limits::LINK_TARGETS_MAX;
 use crate::replica::FINE_TICKS;
 use crate::store::map::Map;
 use crate::wire::client::{Identity, MeshNode, NodeRole, mesh_node};
@@ -182,29 +182,31 @@ impl<M: Map> Node<M> {
 
     // ---- What the mesh knows. ----
 
-    /// Where connections to other nodes are wanted: to all that are alive, to the members of the cluster, and to those that
-    /// PEERS gives an address of.
+    /// Where connections to other nodes are wanted: to the members of the cluster, to those that PEERS gives an address of, and
+    /// to whoever else is alive. Of the first two at every address that is known: gossip's may be one that cannot be reached
+    /// from here, as behind a translation of addresses.
     pub fn link_targets(&self) -> Vec<LinkTarget> {
         let mut targets: Vec<LinkTarget> = Vec::new();
+        let own = self.identity.raft_id;
         let mut want = |name: &str, address: String| {
             let is_new = targets.iter().all(|target| target.address != address);
-            if is_new && !address.is_empty() && targets.len() < PEERS_MAX {
+            if is_new
+                && !address.is_empty()
+                && address != self.identity.address
+                && targets.len() < LINK_TARGETS_MAX
+            {
                 targets.push(LinkTarget { name: name.to_owned(), address });
             }
         };
-        let live = |member: &&Member| member.state.is_live();
-        for member in self.gossip.members().filter(live) {
-            want(&member.node.name, address_of(member));
-        }
-        for info in self.members().iter().filter(|info| info.raft_id != self.identity.raft_id) {
-            if !self.gossip.member(info.raft_id).is_some_and(|member| member.state.is_live()) {
-                want(&info.name, info.address.clone());
-            }
+        for info in self.members().iter().filter(|info| info.raft_id != own) {
+            want(&info.name, self.address_in_mesh(info.raft_id).unwrap_or_default());
+            want(&info.name, info.address.clone());
         }
         for peer in &self.settings.peers {
-            if !self.gossip.members().filter(live).any(|member| member.node.name == peer.name) {
-                want(&peer.name, peer.address.clone().unwrap_or_default());
-            }
+            want(&peer.name, peer.address.clone().unwrap_or_default());
+        }
+        for member in self.gossip.members().filter(|member| member.state.is_live()) {
+            want(&member.node.name, address_of(member));
         }
         targets
     }

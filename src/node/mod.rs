@@ -30,6 +30,7 @@ mod orders;
 mod peers;
 mod reads;
 mod requests;
+mod seats;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -66,6 +67,7 @@ use journal::Journal;
 use members::{Conflict, Sightings};
 use reads::ReadQueue;
 use requests::Requests;
+use seats::Seats;
 
 /// The time, as a shell tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +152,8 @@ pub enum Input {
     PeerDown(u64),
     /// A frame for that raft id was not sent: there is no connection to it.
     Unsent(u64),
+    /// The connection that a peer had opened to this node is gone.
+    PeerGone(Arc<Identity>),
     /// A frame of a peer, with the identity of its connection.
     PeerFrame(Arc<Identity>, PeerFrame),
     /// The write of that sequence returned: it is durable.
@@ -247,17 +251,19 @@ pub struct Node<M: Map> {
     to_apply: VecDeque<crate::replica::Committed>,
     /// Who is at the other end of the connections to peers.
     links: BTreeMap<u64, Identity>,
-    /// The newest start of each identity that greeted this node.
-    greeted: BTreeMap<u64, (u64, u64)>,
+    seats: Seats,
     known: KnownLeader,
     /// No majority has confirmed anything while a request waited for it for long. Until one does, none waits for long.
     doubts_quorum: bool,
     gossip: gossip::Gossip,
     left_mesh_at: Option<Duration>,
     sightings: Sightings,
-    conflict: Option<Conflict>,
-    /// Why this node was last refused by the cluster, or refused another.
+    /// Since when, and until when, nodes asked for a name that is taken.
+    conflicts: BTreeMap<u64, Conflict>,
+    /// Why this node was last refused by the cluster.
     told_refusal: String,
+    /// Why others were refused here, by raft id.
+    told_refusals: BTreeMap<u64, String>,
     no_space: Option<String>,
     /// Not before this time is leadership handed over again for want of space.
     hand_over_after: Duration,
@@ -278,6 +284,8 @@ struct KnownLeader {
     leader: Option<u64>,
     /// Since when no leader is known.
     leaderless_since: Duration,
+    /// Since when this one leads, if it does.
+    leads_since: Duration,
 }
 
 impl<M: Map> Node<M> {
@@ -332,14 +340,15 @@ impl<M: Map> Node<M> {
             orders: Vec::new(),
             to_apply: Default::default(),
             links: BTreeMap::new(),
-            greeted: BTreeMap::new(),
+            seats: Seats::default(),
             known: KnownLeader { leaderless_since: now.monotonic, ..KnownLeader::default() },
             doubts_quorum: false,
             gossip,
             left_mesh_at: None,
             sightings: Sightings::default(),
-            conflict: None,
+            conflicts: BTreeMap::new(),
             told_refusal: String::new(),
+            told_refusals: BTreeMap::new(),
             no_space: None,
             hand_over_after: Duration::ZERO,
             stopping: false,
@@ -361,6 +370,7 @@ impl<M: Map> Node<M> {
             Input::PeerUp(identity) => self.on_peer_up(identity),
             Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
             Input::Unsent(raft_id) => self.on_unsent(raft_id),
+            Input::PeerGone(from) => self.seats.left(&from),
             Input::PeerFrame(from, frame) => self.on_peer_frame(&from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),

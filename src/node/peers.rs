@@ -2,6 +2,7 @@
 
 use super::orders::Order;
 use super::requests::{Origin, Place, Work};
+use super::seats::Greeting;
 use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
@@ -114,27 +115,68 @@ impl<M: Map> Node<M> {
         {
             return Err(refusal(Code::Removed, self.was_removed(&from.name)));
         }
-        if self.greeted.len() >= GREETED_MAX {
-            // Whoever is known to belong to the cluster is remembered, for it is its copies that do harm.
-            let members: Vec<u64> = self.members().iter().map(|member| member.raft_id).collect();
-            self.greeted.retain(|raft_id, _| members.contains(raft_id));
-        }
-        let start = (from.starts, from.nonce);
-        let known = self.greeted.entry(from.raft_id).or_insert(start);
-        if start.0 < known.0 || start.0 == known.0 && start.1 != known.1 {
-            let message = format!(
-                "{} comes with the raft id {} and start {}, but a holder of that id with start {} was here: it runs on \
-                 an old copy of a data directory; stop it, and start it with an empty one",
-                from.name, from.raft_id, start.0, known.0
-            );
-            ::log::error!("{message}");
-            return Err(refusal(Code::Invalid, message));
-        }
-        *known = start;
+        self.seat(from)?;
         if let Stage::Free(formation) = &mut self.stage {
             formation.greeted(from);
         }
         Ok(())
+    }
+
+    /// An identity has one holder: see [`super::seats`].
+    fn seat(&mut self, from: &Identity) -> Result<(), Refusal> {
+        let members: Vec<u64> = self.members().iter().map(|member| member.raft_id).collect();
+        let keep = |raft_id| members.contains(&raft_id);
+        let Identity { name, raft_id, starts, .. } = from;
+        let copied = "one of the two runs on a copy of the other's data directory; stop it, and start it with an empty one";
+        let message = match self.seats.greet(from, self.now.monotonic, keep) {
+            Greeting::Seated => return Ok(()),
+            Greeting::Challenge { seated } => {
+                // A live one comes again at once.
+                self.effects.unlink.push(*raft_id);
+                format!(
+                    "{name} comes with start {starts}, and start {seated} of raft id {raft_id} is connected: waiting for its end"
+                )
+            }
+            Greeting::Wait { seated } => {
+                format!(
+                    "{name} comes with start {starts}, and start {seated} of raft id {raft_id} was connected: waiting for its end"
+                )
+            }
+            Greeting::SecondHolder { seated } => format!(
+                "{name} comes with the raft id {raft_id} and start {starts}, but a holder of that id with start {seated} is \
+                 here and answers: {copied}"
+            ),
+            Greeting::Superseded { seated } => format!(
+                "{name} comes with the raft id {raft_id} and start {starts}, but a holder of that id with start {seated} was \
+                 here: it runs on an old copy of a data directory; stop it, and start it with an empty one"
+            ),
+        };
+        self.tell_refusal(*raft_id, &message);
+        Err(refusal(Code::Invalid, message))
+    }
+
+    /// The same refusal is told once.
+    pub(super) fn tell_refusal(&mut self, raft_id: u64, why: &str) {
+        if self.told_refusals.get(&raft_id).is_some_and(|told| told == why) {
+            return;
+        }
+        if self.told_refusals.len() >= GREETED_MAX {
+            self.told_refusals.clear();
+        }
+        ::log::error!("{why}");
+        self.told_refusals.insert(raft_id, why.to_owned());
+    }
+
+    /// Whether to speak with the process that answers at an address: not with a second holder of an identity.
+    pub fn admits(&self, peer: &Identity) -> Result<(), String> {
+        match self.seats.admits(peer) {
+            true => Ok(()),
+            false => Err(format!(
+                "{} answers there with raft id {} and start {}, but another holder of that id is known: one of the two runs \
+                 on a copy of the other's data directory",
+                peer.name, peer.raft_id, peer.starts
+            )),
+        }
     }
 
     pub(super) fn on_peer_up(&mut self, peer: Identity) {
@@ -190,6 +232,10 @@ impl<M: Map> Node<M> {
 
     pub(super) fn on_peer_frame(&mut self, from: &Identity, frame: PeerFrame) {
         self.counters.messages_received += 1;
+        if !self.seats.hears(from, self.now.monotonic) {
+            self.counters.peers_refused += 1;
+            return;
+        }
         match frame.frame {
             Some(Frame::Formation(message)) => self.on_formation(from, message),
             Some(Frame::GossipTable(table)) => self.on_gossip_table(from.raft_id, &table),

@@ -114,7 +114,9 @@ fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
     reactor.clients.borrow_mut().insert(connection, client.clone());
     let reactor = reactor.clone();
     glommio::spawn_local(async move {
-        serve(&reactor, connection, &client, stream).await;
+        if let Some(peer) = serve(&reactor, connection, &client, stream).await {
+            reactor.post(Input::PeerGone(peer));
+        }
         reactor.clients.borrow_mut().remove(&connection);
     })
     .detach();
@@ -136,12 +138,13 @@ enum Speaker {
     Peer(Arc<Identity>),
 }
 
+/// Serves a connection to its end. Gives the peer that had opened it, if it was one.
 async fn serve(
     reactor: &Reactor,
     connection: ConnectionId,
     client: &Rc<Client>,
     stream: TcpStream,
-) {
+) -> Option<Arc<Identity>> {
     let mut decoder = Decoder::default();
     let mut pump = Pump::new(stream, client.outbox.clone());
     let mut speaker = Speaker::Unknown;
@@ -155,7 +158,10 @@ async fn serve(
             if client.outbox.is_closing() {
                 linger(&mut pump.stream).await;
             }
-            return;
+            return match speaker {
+                Speaker::Peer(from) => Some(from),
+                Speaker::Unknown | Speaker::Client => None,
+            };
         }
     }
 }

@@ -216,6 +216,7 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
         // Joined a cluster while this greeting was under way.
         return Ok(End::Closed);
     }
+    reactor.node().admits(&peer)?;
     *pause = BACK_OFF.start;
     let Identity { raft_id, starts, .. } = peer;
     if reactor.links.is_up(raft_id, starts) {

@@ -30,6 +30,14 @@ impl World {
         world
     }
 
+    /// Nothing passes to it or from it, and its connections stay up.
+    fn hang(&mut self, i: usize) {
+        for other in (0..self.machines.len()).filter(|other| *other != i) {
+            self.cut(i, other);
+            self.cut(other, i);
+        }
+    }
+
     /// The members as the leader knows them.
     fn membership(&self) -> Vec<Member> {
         self.leader().map(|leader| self.node(leader).status().members).unwrap_or_default()
@@ -124,6 +132,31 @@ fn voters_come_and_go_in_a_storm_and_nothing_is_lost() {
         replaced += world.voters().iter().filter(|i| !before.contains(i)).count();
     });
     assert!(replaced > 5, "{replaced} voters replaced: the storms prove little");
+}
+
+/// The kernel of a process that hangs goes on acknowledging what comes.
+#[test]
+fn a_voter_that_hangs_is_dead_though_its_connections_are_up() {
+    let mut world = World::meshed(2, 7);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let hung = *world.voters().iter().find(|i| **i != leader).expect("five vote");
+    world.hang(hung);
+    world.run_until("five voters live", |world| {
+        let voters = world.voters();
+        voters.len() == 5 && !voters.contains(&hung)
+    });
+}
+
+#[test]
+fn a_removal_does_not_count_on_a_voter_that_hangs() {
+    let mut world = World::meshed(3, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let [hung, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    world.hang(hung);
+    world.run_for(5 * SECOND);
+    let refused = world.remove(leader, other).expect_err("one of two that answer would be left");
+    assert!(refused.message.contains(&world.machines[hung].name), "{refused:?}");
+    assert!(world.machines[other].ended.is_none());
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! How a node comes back that has lost its disk: under its name, and as another.
 
+use std::time::Duration;
+
+use super::super::Input;
 use super::clients::Clients;
 use super::machine::{Config, Machine};
 use super::storms::{Storm, calm, rounds, settle_accounts};
 use super::world::World;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_node_without_its_disk_is_let_in_again_and_nothing_is_lost() {
-    super::for_seeds(0..30, |seed| {
+    super::for_seeds(0..20, |seed| {
         let mut world = World::whole(seed, 3 + 2 * (seed as usize % 2));
         let mut clients = Clients::new(4);
         for _ in 0..3 {
@@ -47,5 +52,33 @@ fn a_second_node_under_the_name_of_one_that_answers_is_refused() {
         assert!((0..3).all(is_member) && !is_member(3), "{members:?}");
         let reason = world.machines[3].ended.as_deref().unwrap_or_default();
         assert!(reason.contains("NODE_ID") && reason.contains(&world.address(named)), "{reason}");
+    }
+}
+
+/// Another node of its name, which lies in wait, does not get its place.
+#[test]
+fn a_planned_restart_beside_a_namesake_is_no_lost_disk() {
+    for kill in [true, false] {
+        let mut world = World::whole(1, 3);
+        world.mesh();
+        world.run_for(5 * SECOND);
+        let leader = world.leader().expect("a whole cluster has a leader");
+        let named = (leader + 1) % 3;
+        let second = Machine::new(3, Config { expect: 3, ..Config::default() }, &mut world.rng);
+        let name = world.machines[named].name.clone();
+        world.machines.push(Machine { name, ..second });
+        world.start(3);
+        world.run_for(SECOND / 2);
+        if !kill {
+            world.input(named, Input::Stop);
+            world.run_until("it may stop", |world| world.node(named).may_stop());
+        }
+        world.crash(named);
+        world.run_for(SECOND);
+        world.start(named);
+        world.run_until("the second gives up", |world| world.machines[3].ended.is_some());
+        assert_eq!(world.machines[named].ended, None);
+        let raft_id = world.machines[named].raft_id;
+        assert!(world.node(leader).members().iter().any(|member| member.raft_id == raft_id));
     }
 }

@@ -120,6 +120,10 @@ impl World {
     pub fn crash(&mut self, i: usize) {
         let tear = [Tear::Lost, Tear::Torn, Tear::Whole][self.rng.usize(..3)];
         self.tell(|world| Some(format!("{} crashes", world.machines[i].name)));
+        let opened = self.machines[i].process.as_ref().map(|process| process.links.clone());
+        for (to, from) in opened.unwrap_or_default() {
+            self.end_inbound(to, from);
+        }
         for (connection, id) in self.machines[i].crash(tear, &mut self.rng) {
             self.answers.push(Answer { at: self.now, connection, id, response: None });
         }
@@ -422,9 +426,14 @@ impl World {
             };
             match process.node.greet(&hello) {
                 Ok(welcome) => {
-                    self.process(i).links.insert(other, Arc::new(from));
                     let peer = welcome.node.expect("a welcome names the node");
-                    self.post(i, Input::PeerUp(peer));
+                    match self.process(i).node.admits(&peer) {
+                        Ok(()) => {
+                            self.process(i).links.insert(other, Arc::new(from));
+                            self.post(i, Input::PeerUp(peer));
+                        }
+                        Err(_) => self.end_inbound(other, Arc::new(from)),
+                    }
                 }
                 Err(refused) if refused.code() == Code::Removed => {
                     self.post(i, Input::Removed(refused.message));
@@ -437,8 +446,16 @@ impl World {
     fn break_link(&mut self, from: usize, to: usize) {
         let raft_id = self.machines[to].raft_id;
         let Some(process) = &mut self.machines[from].process else { return };
-        if process.links.remove(&to).is_some() {
+        if let Some(greeted_as) = process.links.remove(&to) {
             self.post(from, Input::PeerDown(raft_id));
+            self.end_inbound(to, greeted_as);
+        }
+    }
+
+    /// The other end of a connection notices its end.
+    fn end_inbound(&mut self, at: usize, opened_by: Arc<Identity>) {
+        if self.machines[at].process.is_some() {
+            self.post(at, Input::PeerGone(opened_by));
         }
     }
 
