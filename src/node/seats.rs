@@ -5,8 +5,8 @@
 //! - Only the holder that has the seat is heard, and only while no other is known to live.
 //! - Who has the seat keeps it while it answers: a later start takes it when the connections of the one before have ended,
 //!   as those of a process that was killed do, or when that one, asked for a sign of life, gives none.
-//! - An earlier start never takes the seat of a later one. If it comes at all, two live at once, and neither is heard until
-//!   one is silent: nobody can tell which of the two has the newer data.
+//! - An earlier start never takes the seat of a later one. But if it comes right after that one was seated, by a node that
+//!   knew of neither, two live at once, and neither is heard until one is silent: nobody can tell which has the newer data.
 //!
 //! A node that has just started knows of no seats. The holders that live come to it within seconds, before an election.
 
@@ -20,7 +20,7 @@ use crate::wire::client::Identity;
 const CHALLENGE: Duration = Duration::from_secs(4);
 /// Who gave one is not asked again for so long.
 const PROVED: Duration = Duration::from_secs(60);
-/// After the last sign of a second holder, the seat counts as contested for so long.
+/// A seat that was free is contested by whoever else comes within this time, and for as long after each time it comes.
 const CONTESTED: Duration = Duration::from_secs(10);
 
 /// What becomes of a greeting.
@@ -46,6 +46,8 @@ struct Seat {
     connections: u32,
     /// When it greeted, or sent a frame.
     heard: Duration,
+    /// Since when the holder has the seat, if nobody had it before.
+    first_since: Option<Duration>,
     challenged: Option<Duration>,
     proved: Option<Duration>,
     contested: Option<Duration>,
@@ -58,6 +60,7 @@ impl Seat {
             nonce: holder.nonce,
             connections: 1,
             heard: now,
+            first_since: None,
             challenged: None,
             proved: None,
             contested: None,
@@ -88,7 +91,8 @@ impl Seats {
             self.by_id.retain(|raft_id, seat| keep(*raft_id) || seat.connections > 0);
         }
         let Some(seat) = self.by_id.get_mut(&from.raft_id) else {
-            self.by_id.insert(from.raft_id, Seat::of(from, now));
+            let seat = Seat { first_since: Some(now), ..Seat::of(from, now) };
+            self.by_id.insert(from.raft_id, seat);
             return Greeting::Seated;
         };
         let seated = seat.starts;
@@ -101,7 +105,8 @@ impl Seats {
             return Greeting::Seated;
         }
         if from.starts <= seat.starts {
-            if seat.connections > 0 {
+            let recent = |at: Option<Duration>| at.is_some_and(|at| now < at + CONTESTED);
+            if seat.connections > 0 && (recent(seat.first_since) || recent(seat.contested)) {
                 seat.contested = Some(now);
             }
             return Greeting::Superseded { seated };
@@ -213,8 +218,9 @@ mod tests {
         assert!(seats.hears(&copy, Duration::ZERO));
         assert_eq!(greet(&mut seats, &original, 1), Greeting::Superseded { seated: 6 });
         assert!(!seats.hears(&copy, 2 * SECOND) && !seats.hears(&original, 2 * SECOND));
-        // The original is stopped.
-        assert!(seats.hears(&copy, 12 * SECOND));
+        // The original goes on trying, and then is stopped.
+        assert_eq!(greet(&mut seats, &original, 10), Greeting::Superseded { seated: 6 });
+        assert!(!seats.hears(&copy, 19 * SECOND) && seats.hears(&copy, 21 * SECOND));
     }
 
     #[test]
@@ -229,6 +235,15 @@ mod tests {
         // Gone when the other came: nobody contests anything.
         assert_eq!(greet(&mut seats, &new, 101), Greeting::Seated);
         assert!(seats.hears(&new, 101 * SECOND));
+    }
+
+    #[test]
+    fn an_old_copy_does_not_unseat_whoever_was_there_before() {
+        let mut seats = Seats::default();
+        let [original, copy] = [holder(6, 1), holder(6, 2)];
+        greet(&mut seats, &original, 0);
+        assert_eq!(greet(&mut seats, &copy, 60), Greeting::Superseded { seated: 6 });
+        assert!(seats.hears(&original, 61 * SECOND));
     }
 
     #[test]
