@@ -80,6 +80,8 @@ pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
 // ---- Raft. ----
 
+/// Orders of operators under way on one node; past that `overloaded`.
+pub const ORDERS_MAX: usize = 64;
 /// Bytes of entries in one append message, unless a single entry is longer.
 pub const APPEND_LEN_MAX: usize = MIB;
 /// Append messages on their way to one follower.
@@ -205,6 +207,7 @@ const _: () = {
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(VOTERS_MAX % 2 == 1);
+    assert!(ORDERS_MAX < REQUESTS_MAX);
     // Whoever is removed in one change is remembered.
     assert!(MEMBERS_MAX < REMOVED_MAX);
     // A packet holds the longest introduction with a body; a table holds every member.

@@ -308,13 +308,14 @@ impl Client {
     /// [`Code::Invalid`] if there is no such member, or the live voters would be left without a
     /// majority.
     pub fn remove_member(&self, name: impl Into<String>) -> Result<Reply<()>> {
-        self.order(Command::RemoveMember(RemoveMember { name: name.into() }))
+        self.order(Command::RemoveMember(RemoveMember { name: name.into(), raft_id: 0 }))
     }
 
     /// Has the leader hand over to a voter, and returns when that one leads: at once, if it does.
-    /// Refused as [`Code::Invalid`] if there is no such voter.
+    /// Refused as [`Code::Invalid`] if there is no such voter, or if it does not take over within an
+    /// election timeout: no write is accepted meanwhile.
     pub fn transfer_leader(&self, name: impl Into<String>) -> Result<Reply<()>> {
-        self.order(Command::TransferLeader(TransferLeader { name: name.into() }))
+        self.order(Command::TransferLeader(TransferLeader { name: name.into(), raft_id: 0 }))
     }
 
     fn order(&self, command: Command) -> Result<Reply<()>> {

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::orders::Order;
 use super::reads::PROBE;
-use super::requests::{Origin, Request, Work};
+use super::requests::{Origin, Place, Request, Work};
 use super::{ConnectionId, Node, Stage, Token, peers};
 use crate::error::{Result, refusal};
 use crate::limits::{
@@ -191,18 +191,28 @@ impl<M: Map> Node<M> {
     }
 
     /// Refuses what has waited too long: at its deadline; when no leader was known for so long that a quorum seems lost; or
-    /// when no majority has confirmed it for 2 E, for who is cut off together with the leader learns of that late.
+    /// when no majority has confirmed it for 2 E, for who is cut off together with the leader learns of that late. An order
+    /// may take the leader long, which says nothing of a majority: where no leader is known it is refused before it was
+    /// begun, for another node may know one, and else at its deadline alone.
     pub(super) fn expire_requests(&mut self) {
         let now = self.now.monotonic;
         let patience = self.settings.replica.election_timeout() / 2;
-        let leaderless = self.doubts_quorum
-            || self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
-        let needs_leader = |work: &Work| !matches!(work, Work::Range(range) if range.stale);
+        let leaderless =
+            self.known.leader.is_none() && now >= self.known.leaderless_since + patience;
+        let doubtful = self.doubts_quorum || leaderless;
         let mut due = self.requests.select(|request| {
             let waited = |longest: Duration| now >= request.arrived + longest;
-            now >= request.deadline
-                || needs_leader(&request.work)
-                    && (leaderless && waited(patience) || waited(4 * patience))
+            let waits_in_vain = match &request.work {
+                Work::Range(range) if range.stale => false,
+                Work::Order { place, .. } => {
+                    let is_begun = *place != Place::AwaitsLeader || request.maybe_applied;
+                    leaderless && !is_begun && waited(patience)
+                }
+                Work::Write { .. } | Work::Get { .. } | Work::Range(_) => {
+                    doubtful && waited(patience) || waited(4 * patience)
+                }
+            };
+            now >= request.deadline || waits_in_vain
         });
         due.retain(|token| {
             let is_late = self.requests.get(*token).is_some_and(|it| now >= it.deadline);
@@ -211,8 +221,10 @@ impl<M: Map> Node<M> {
         if due.is_empty() {
             return;
         }
-        let in_time = |token: &Token| self.requests.get(*token).is_some_and(|it| now < it.deadline);
-        self.doubts_quorum |= due.iter().any(in_time);
+        self.doubts_quorum |= due.iter().any(|token| {
+            let request = self.requests.get(*token);
+            request.is_some_and(|it| now < it.deadline && !matches!(it.work, Work::Order { .. }))
+        });
         for token in due {
             let refused = self.why_expired(token);
             self.answer_refused(token, refused);
@@ -229,7 +241,13 @@ impl<M: Map> Node<M> {
 
     fn why_expired(&self, token: Token) -> Refusal {
         let sent = self.requests.is_open(token);
-        let mut refused = if self.known.leader.is_none() {
+        let is_late_order = self.requests.get(token).is_some_and(|request| {
+            matches!(request.work, Work::Order { .. }) && self.now.monotonic >= request.deadline
+        });
+        let mut refused = if is_late_order {
+            let message = "the order's time ran out before what was ordered was so: `phalanx members` shows how things are";
+            refusal(Code::Timeout, message)
+        } else if self.known.leader.is_none() {
             let message = "no quorum: this node knows of no leader, and a majority of the voters cannot be reached";
             refusal(Code::NoQuorum, message)
         } else if self.doubts_quorum {

@@ -65,7 +65,7 @@ pub(super) struct Request {
     pub arrived: Duration,
     pub deadline: Duration,
     pub work: Work,
-    /// Writes: an earlier attempt of this node may have been applied.
+    /// Writes and orders: an earlier attempt of this node may have been applied.
     pub maybe_applied: bool,
 }
 
@@ -126,13 +126,6 @@ impl Requests {
         match &mut self.table.get_mut(&token)?.work {
             Work::Write { place, .. } | Work::Order { place, .. } => Some(place),
             _ => None,
-        }
-    }
-
-    /// Notes whom an order means.
-    pub fn note_found(&mut self, token: Token, raft_id: Option<u64>) {
-        if let Some(Request { work: Work::Order { order, .. }, .. }) = self.table.get_mut(&token) {
-            order.raft_id = raft_id;
         }
     }
 

@@ -82,7 +82,12 @@ impl Replica {
 
     /// Whether this replica leads and is handing leadership over: it accepts no proposals meanwhile.
     pub fn is_handing_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
+        self.heir().is_some()
+    }
+
+    /// To whom this replica is handing leadership over, if it is.
+    pub fn heir(&self) -> Option<u64> {
+        self.raw.raft.lead_transferee
     }
 
     /// Begins to hand leadership over to the voter whose log is furthest, among those that `reachable` admits. False if

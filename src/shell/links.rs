@@ -197,6 +197,8 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
     // A path that loses all ends no connection by itself, and TCP would try it ever more rarely: a heartbeat that is not
     // taken within an election timeout shows it.
     socket::give_up_after(&stream, reactor.settings.election_timeout().max(GIVE_UP_MIN));
+    // Nothing is sent for long between two followers.
+    socket::keep_alive(&stream);
     let outbox = Rc::new(Outbox::default());
     let mut pump = Pump::new(stream, outbox.clone());
     let mut decoder = Decoder::default();

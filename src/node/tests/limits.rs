@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::super::Input;
 use super::weather::Weather;
 use super::world::World;
-use crate::limits::{REQUESTS_MAX, SCANS_MAX, SEGMENT_LEN, UNCOMMITTED_LEN_MAX, VALUE_LEN_MAX};
+use crate::limits::{
+    ORDERS_MAX, REQUESTS_MAX, SCANS_MAX, SEGMENT_LEN, UNCOMMITTED_LEN_MAX, VALUE_LEN_MAX,
+};
 use crate::wire::client::{
-    Code, Delete, Get, Op, Put, Range, Response, Txn, Write, op, request, response,
+    Code, Delete, Get, Op, Put, Range, RemoveMember, Response, Txn, Write, op, request, response,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +56,32 @@ fn requests_over_the_limit_are_refused_and_the_others_answered() {
     world.run_for(Duration::from_secs(2));
     assert_eq!(world.take_answers().len(), REQUESTS_MAX);
     assert_eq!(world.node(follower).requests.len(), 0);
+}
+
+#[test]
+fn orders_over_their_own_limit_are_refused() {
+    let mut world = World::whole(1, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let [follower, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    // What is forwarded does not arrive.
+    world.cut(follower, leader);
+    let name = world.machines[other].name.clone();
+    let order = request::Command::RemoveMember(RemoveMember { name, raft_id: 0 });
+    for _ in 0..ORDERS_MAX + 10 {
+        world.request(follower, 0, Duration::from_secs(1), order.clone());
+    }
+    world.run_for(Duration::from_millis(5));
+    assert_eq!(world.node(follower).requests.len(), ORDERS_MAX);
+    assert_eq!(refusals(&mut world), [Code::Overloaded; 10]);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(refusals(&mut world), [Code::Timeout; ORDERS_MAX]);
+    // There is room again, and the leader has its own.
+    world.request(follower, 0, Duration::from_secs(1), order.clone());
+    world.request(leader, 0, Duration::from_secs(1), order);
+    world.run_until("both are answered", |world| {
+        world.unanswered(leader) + world.unanswered(follower) == 0
+    });
+    assert_eq!(refusals(&mut world), []);
 }
 
 #[test]

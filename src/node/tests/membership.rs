@@ -73,12 +73,12 @@ impl World {
 
     fn remove(&mut self, at: usize, i: usize) -> Result<(), Refusal> {
         let name = self.machines[i].name.clone();
-        self.order(at, request::Command::RemoveMember(RemoveMember { name }))
+        self.order(at, request::Command::RemoveMember(RemoveMember { name, raft_id: 0 }))
     }
 
     fn transfer(&mut self, at: usize, i: usize) -> Result<(), Refusal> {
         let name = self.machines[i].name.clone();
-        self.order(at, request::Command::TransferLeader(TransferLeader { name }))
+        self.order(at, request::Command::TransferLeader(TransferLeader { name, raft_id: 0 }))
     }
 }
 
@@ -122,7 +122,7 @@ fn voters_come_and_go_in_a_storm_and_nothing_is_lost() {
             let (at, to) = (world.rng.usize(..7), world.rng.usize(..7));
             if world.machines[at].process.is_some() {
                 let name = world.machines[to].name.clone();
-                let order = request::Command::TransferLeader(TransferLeader { name });
+                let order = request::Command::TransferLeader(TransferLeader { name, raft_id: 0 });
                 world.request(at, OPERATOR, 2 * SECOND, order);
             }
         }
@@ -224,7 +224,7 @@ fn a_removal_that_would_cost_the_quorum_is_refused() {
     world.run_for(5 * SECOND);
     let refused = world.remove(leader, other).expect_err("one of two that live would be left");
     assert_eq!(refused.code(), Code::Invalid, "{refused:?}");
-    let unknown = RemoveMember { name: "nobody".to_owned() };
+    let unknown = RemoveMember { name: "nobody".to_owned(), raft_id: 0 };
     let refused = world.order(other, request::Command::RemoveMember(unknown));
     let refused = refused.expect_err("there is no such member");
     assert!(refused.message.contains("nobody"), "{refused:?}");
@@ -246,6 +246,173 @@ fn leadership_goes_to_the_voter_that_is_named() {
         let learner = (0..7).find(|i| !voters.contains(i)).expect("two learn");
         let refused = world.transfer(at, learner).expect_err("a learner cannot lead");
         assert_eq!(refused.code(), Code::Invalid, "{refused:?}");
+    });
+}
+
+/// From now on nothing passes between a machine and the others, and its connections stay up.
+fn hang(world: &mut World, hung: usize) {
+    for other in (0..world.machines.len()).filter(|other| *other != hung) {
+        world.cut(hung, other);
+        world.cut(other, hung);
+    }
+}
+
+/// Writes, four times a second, as long as an order is not answered, and a while longer: all are applied, soon. Gives the
+/// refusal of the order.
+fn refusal_amid_writes(world: &mut World, at: usize, command: request::Command) -> Refusal {
+    let order = world.request(at, OPERATOR, 20 * SECOND, command);
+    let begun = world.now;
+    let mut refused = None;
+    for number in 0..40 {
+        world.put(at, &format!("key-{number}"), SECOND);
+        world.run_for(SECOND / 4);
+        for answer in world.take_answers() {
+            match answer.response.and_then(|response| response.result) {
+                Some(response::Result::Error(why)) if answer.id == order => {
+                    assert!(answer.at - begun < SECOND, "one attempt takes one E");
+                    refused = Some(why);
+                }
+                Some(response::Result::Txn(_)) => {}
+                other => panic!("request {} is answered with {other:?}", answer.id),
+            }
+        }
+    }
+    world.run_until("all are answered", |world| world.unanswered(at) == 0);
+    refused.expect("an order that fails is refused")
+}
+
+#[test]
+fn a_voter_that_hangs_is_handed_over_to_once() {
+    super::for_seeds(0..4, |seed| {
+        let mut world = World::meshed(seed, 3);
+        let leader = world.leader().expect("a whole cluster has a leader");
+        let hung = (leader + 1 + seed as usize % 2) % 3;
+        let lags = seed >= 2;
+        hang(&mut world, hung);
+        if lags {
+            for number in 0..7 {
+                world.put(leader, &format!("missed-{number}"), SECOND);
+            }
+            world.run_for(SECOND / 10);
+            assert_eq!(world.take_answers().len(), 7);
+        }
+        let name = world.machines[hung].name.clone();
+        let order = request::Command::TransferLeader(TransferLeader { name, raft_id: 0 });
+        let refused = refusal_amid_writes(&mut world, leader, order);
+        assert_eq!(refused.code(), Code::Invalid, "{refused:?}");
+        let why = if lags { "it is behind by 7 entries" } else { "it does not answer" };
+        assert!(refused.message.contains("did not take over within 400ms"), "{refused:?}");
+        assert!(refused.message.contains(why), "{refused:?}");
+        assert_eq!(world.leader(), Some(leader));
+    });
+}
+
+#[test]
+fn orders_of_one_voter_share_the_attempt() {
+    let mut world = World::meshed(2, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let hung = (leader + 1) % 3;
+    hang(&mut world, hung);
+    let name = world.machines[hung].name.clone();
+    let order = request::Command::TransferLeader(TransferLeader { name, raft_id: 0 });
+    for _ in 0..5 {
+        world.request(leader, OPERATOR, 20 * SECOND, order.clone());
+    }
+    world.run_for(SECOND / 2);
+    assert_eq!(world.take_answers().len(), 5);
+}
+
+#[test]
+fn a_leader_that_is_to_go_hands_over_once() {
+    let mut world = World::meshed(1, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    // Of two that are equal, the one with the larger id is to lead.
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    let [first, second] = others.map(|i| world.machines[i].raft_id);
+    let (heir, other) =
+        if first > second { (others[0], others[1]) } else { (others[1], others[0]) };
+    hang(&mut world, heir);
+    let name = world.machines[leader].name.clone();
+    let order = request::Command::RemoveMember(RemoveMember { name, raft_id: 0 });
+    let refused = refusal_amid_writes(&mut world, leader, order);
+    assert_eq!(refused.code(), Code::Invalid, "{refused:?}");
+    assert!(refused.message.contains("phalanx leader transfer NAME"), "{refused:?}");
+    // As it says.
+    assert_eq!(world.transfer(leader, other), Ok(()));
+    world.heal();
+    assert_eq!(world.remove(other, leader), Ok(()));
+}
+
+#[test]
+fn an_order_that_takes_long_is_no_doubt_of_the_quorum() {
+    let mut world = World::whole(1, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let [at, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    // What is passed on does not arrive.
+    world.cut(at, leader);
+    let begun = world.now;
+    let name = world.machines[other].name.clone();
+    let order = request::Command::RemoveMember(RemoveMember { name, raft_id: 0 });
+    let id = world.request(at, OPERATOR, 3 * SECOND, order.clone());
+    world.run_until("it is answered", |world| {
+        assert!(!world.node(at).doubts_quorum, "an order is late, and nothing else");
+        world.unanswered(at) == 0
+    });
+    assert!(world.now >= begun + 3 * SECOND, "an order has all its time");
+    let answer = world.take_answers().pop().expect("it is answered");
+    let Some(response::Result::Error(refused)) = answer.response.and_then(|it| it.result) else {
+        panic!("it cannot be done");
+    };
+    assert_eq!((answer.id, refused.code()), (id, Code::Timeout), "{refused:?}");
+    assert!(refused.maybe_applied, "the leader may have had it");
+    // Where there is no leader to pass it on to, the client may ask elsewhere.
+    world.crash(leader);
+    world.crash(other);
+    world.run_for(5 * SECOND);
+    let refused = world.order(at, order).expect_err("nobody leads");
+    assert_eq!((refused.code(), refused.maybe_applied), (Code::NoQuorum, false), "{refused:?}");
+}
+
+#[test]
+fn an_order_means_a_raft_id_whoever_has_the_name() {
+    let mut world = World::meshed(3, 5);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let [to, removed, at] = [1, 2, 3].map(|offset| (leader + offset) % 5);
+    let misleading = world.machines[at].name.clone();
+    let order = TransferLeader { name: misleading.clone(), raft_id: world.machines[to].raft_id };
+    assert_eq!(world.order(at, request::Command::TransferLeader(order)), Ok(()));
+    assert_eq!(world.leader(), Some(to));
+    let order = RemoveMember { name: misleading, raft_id: world.machines[removed].raft_id };
+    assert_eq!(world.order(at, request::Command::RemoveMember(order)), Ok(()));
+    assert!(world.is_member(at) && !world.is_member(removed));
+    let unknown = TransferLeader { name: "nobody".to_owned(), raft_id: 7 };
+    let refused = world.order(at, request::Command::TransferLeader(unknown));
+    let refused = refused.expect_err("no member has that raft id");
+    assert!(refused.message.contains("raft id 7 does not vote"), "{refused:?}");
+}
+
+/// The answer is lost with the leader, and the next one knows nobody of that name.
+#[test]
+fn a_removal_that_is_asked_of_the_next_leader_too_is_done() {
+    super::for_seeds(0..10, |seed| {
+        let mut world = World::meshed(seed, 7);
+        let leader = world.leader().expect("a whole cluster has a leader");
+        let [at, removed] = [1, 2].map(|offset| (leader + offset) % 7);
+        // What it says is heard, and it hears nothing.
+        (0..7).for_each(|other| world.cut(other, at));
+        let name = world.machines[removed].name.clone();
+        let order = request::Command::RemoveMember(RemoveMember { name, raft_id: 0 });
+        let id = world.request(at, OPERATOR, 20 * SECOND, order);
+        world.run_until("it is removed", |world| {
+            world.machines[removed].ended.is_some() && !world.is_member(removed)
+        });
+        world.crash(leader);
+        world.run_until("another leads", |world| world.leader().is_some_and(|now| now != at));
+        world.heal();
+        world.run_until("it is answered", |world| world.unanswered(at) == 0);
+        let answer = world.take_answers().into_iter().find(|answer| answer.id == id);
+        let result = answer.and_then(|answer| answer.response).and_then(|it| it.result);
+        assert!(matches!(result, Some(response::Result::Done(_))), "{result:?}");
     });
 }
 

@@ -53,6 +53,8 @@ pub enum Removal {
     Change(ConfChange),
     /// The leader itself is meant: it hands over first, and the next leader removes it.
     HandOver,
+    /// Not now: another change is under way.
+    Wait,
 }
 
 /// What to do about a node that asks to be added: `Ok(None)` if it is a member as it says, or if nothing can be changed just
@@ -126,7 +128,7 @@ fn rename(conf_state: &ConfState, info: MemberInfo) -> ConfChange {
 /// their number stays odd.
 ///
 /// # Errors
-/// If it is no member, if the voters that can be reached would be no majority, or if another change is under way.
+/// If it is no member, or if the voters that can be reached would be no majority.
 pub fn remove(
     membership: &Membership,
     policy: &Policy,
@@ -141,7 +143,7 @@ pub fn remove(
         return Err(format!("raft id {raft_id} is not a member's"));
     }
     if is_joint(conf_state) {
-        return Err("another change of the membership is under way: try again".to_owned());
+        return Ok(Removal::Wait);
     }
     let view = View { membership, voters: &conf_state.voters, seen, commit };
     let mut steps = vec![step(Kind::Remove, raft_id)];

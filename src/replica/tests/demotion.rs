@@ -113,7 +113,7 @@ fn try_to_remove(crew: &mut Crew, raft_id: u64) -> bool {
             assert!(crew.replica(leader).hand_over(|raft_id| !down.contains(&raft_id)));
             return true;
         }
-        Err(_) => {}
+        Ok(Removal::Wait) | Err(_) => {}
     }
     false
 }
