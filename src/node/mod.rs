@@ -307,6 +307,7 @@ impl<M: Map> Node<M> {
                 identity.clone(),
                 expect,
                 may_form,
+                settings.replica.election_ticks,
                 standing.promise,
             )))
         } else {

@@ -10,9 +10,19 @@
 //! - A candidate counts only what was granted to its current attempt of this start, and voids the attempt before it gives
 //!   its own promise to another.
 //! - A peer that does not answer, or whose name does not resolve, is never counted as "not there".
+//! - Who knows of a member of a cluster, of more free nodes than EXPECT, or of two that differ about EXPECT, neither forms
+//!   nor promises: there could be two majorities then.
+//! - A candidate asks for promises only after a majority has answered for one election timeout without a break: time in
+//!   which the members of a cluster that exists, and the free nodes beyond EXPECT, come to be known.
 //!
 //! The candidate is the lowest name among the free nodes that answer and may form. A node that finds a member of a
 //! cluster asks to join instead.
+//!
+//! What remains: EXPECT must be the number of nodes that ever start without a cluster. If there are more (nodes that are
+//! added, or that lost their disks), and a majority of EXPECT of them is cut off from all others for longer than an
+//! election timeout, that majority forms a cluster beside the one that exists, or is formed, on the other side. Nodes that
+//! are added later or come back without their disks are safest with BOOTSTRAP=never, all of them: a node that never forms
+//! still promises.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +48,8 @@ pub struct Step {
 struct Peer {
     name: String,
     may_form: bool,
+    /// Its EXPECT; 0 if it has told none.
+    expect: u32,
     /// Hailed us on this connection: only then what we know of it is current.
     hailed: bool,
 }
@@ -52,8 +64,12 @@ struct Attempt {
 #[derive(Debug)]
 pub struct Formation {
     identity: Identity,
-    expect: usize,
+    expect: u32,
     may_form: bool,
+    /// An election timeout, in ticks.
+    election_ticks: u32,
+    /// For how many ticks a majority has answered, and nothing spoke against a cluster.
+    steady_ticks: u32,
     promise: Option<Promise>,
     /// The attempt in progress; there is one only while the promise is to ourselves.
     attempt: Option<Attempt>,
@@ -67,18 +83,21 @@ pub struct Formation {
 
 impl Formation {
     /// A free node as it starts, with the promise that it finds on its disk. A promise to itself is void then: the
-    /// attempt was lost with the process.
+    /// attempt was lost with the process. An election timeout is `election_ticks` calls of [`Formation::tick`].
     pub fn new(
         identity: Identity,
         expect: u32,
         may_form: bool,
+        election_ticks: u32,
         promise: Option<Promise>,
     ) -> Formation {
         let promise = promise.filter(|promise| promise.raft_id != identity.raft_id);
         Formation {
             identity,
-            expect: expect as usize,
+            expect,
             may_form,
+            election_ticks,
+            steady_ticks: 0,
             promise,
             attempt: None,
             void_attempts: 0,
@@ -90,9 +109,10 @@ impl Formation {
 
     /// A connection to a peer is up.
     pub fn peer_up(&mut self, peer: &Identity) -> Step {
-        let known = Peer { name: peer.name.clone(), may_form: false, hailed: false };
-        self.greeted(peer);
+        let name = peer.name.clone();
+        let known = Peer { name, may_form: false, expect: 0, hailed: false };
         self.peers.insert(peer.raft_id, known);
+        self.greeted(peer);
         Step { messages: vec![(peer.raft_id, self.hail())], ..Step::default() }
     }
 
@@ -101,16 +121,20 @@ impl Formation {
         if !peer.cluster_id.is_empty() {
             self.members.insert(peer.raft_id);
         }
+        self.note_break();
     }
 
     /// The connection to a peer is gone. What it granted stands: its disk has it.
     pub fn peer_down(&mut self, raft_id: u64) {
         self.peers.remove(&raft_id);
+        self.note_break();
     }
 
-    /// To be called now and then: hails the peers, asks members to join, begins or gives up an attempt.
+    /// To be called once per TICK_MS: hails the peers, asks members to join, begins or gives up an attempt.
     pub fn tick(&mut self) -> Step {
         let mut step = Step::default();
+        self.steady_ticks = self.steady_ticks.saturating_add(1);
+        self.note_break();
         self.decide(&mut step);
         let hail = self.hail();
         for raft_id in self.peers.keys() {
@@ -140,18 +164,54 @@ impl Formation {
         if let Some(refused) = self.refused.as_ref().filter(|refused| !refused.is_empty()) {
             return format!("the cluster refuses this node: {refused}");
         }
-        let answering: Vec<&str> = self.peers.values().map(|peer| peer.name.as_str()).collect();
-        let answering = if answering.is_empty() { "none".to_owned() } else { answering.join(", ") };
         if self.knows_member() {
-            return format!("asked to join the cluster of {answering}, and wait to be added");
+            let members = self.peers.iter().filter(|(raft_id, _)| self.members.contains(raft_id));
+            let members = list(members.map(|(_, peer)| peer.name.as_str()));
+            return format!("asked to join the cluster of {members}, and wait to be added");
         }
+        self.obstacle().unwrap_or_else(|| self.waiting_for_nodes())
+    }
+
+    /// Why no cluster can be formed of the free nodes that answer, whichever of them is to do it.
+    fn obstacle(&self) -> Option<String> {
+        if self.expects_differ() {
+            let told = self
+                .expects()
+                .into_iter()
+                .map(|(expect, names)| format!("{expect} on {}", list(names.into_iter())));
+            return Some(format!(
+                "nodes without a cluster differ about EXPECT, the size of the first one: it is {}. Set it to the same \
+                 on all of them",
+                told.collect::<Vec<_>>().join("; ")
+            ));
+        }
+        let expect = self.agreed_expect().filter(|_| self.is_crowded())?;
+        let free = 1 + self.free_peers().count();
+        Some(format!(
+            "{free} nodes without a cluster are here, and EXPECT is {expect}: two groups of them could each form one. \
+             Set EXPECT to {free} on all of them, or start those beyond {expect} when the cluster is formed"
+        ))
+    }
+
+    fn waiting_for_nodes(&self) -> String {
+        let answering = list(self.peers.values().map(|peer| peer.name.as_str()));
         match &self.promise {
             Some(promise) if promise.raft_id != self.identity.raft_id => format!(
                 "promised to {} (raft id {}), which is to form the cluster; peers that answer: {answering}",
                 promise.name, promise.raft_id
             ),
+            _ if !self.may_form => format!(
+                "this node never forms a cluster (BOOTSTRAP=never): it waits for a member of one to let it in; peers \
+                 that answer: {answering}"
+            ),
+            _ if self.expect == 1 => {
+                "a first cluster of 1 node is formed when no other node has been found for one \
+                 election timeout"
+                    .to_owned()
+            }
             _ => format!(
-                "a first cluster of {} needs {} nodes that answer; there are this one and: {answering}",
+                "a first cluster of {} nodes needs {} that answer for one election timeout without a break; there are \
+                 this one and: {answering}",
                 self.expect,
                 self.majority()
             ),
@@ -173,23 +233,67 @@ impl Formation {
     }
 
     fn majority(&self) -> usize {
-        self.expect / 2 + 1
+        self.expect as usize / 2 + 1
+    }
+
+    /// Those that answer and belong to no cluster, whoever holds their promises.
+    fn free_peers(&self) -> impl Iterator<Item = &Peer> {
+        let free = |(raft_id, peer): &(&u64, &Peer)| peer.hailed && !self.members.contains(raft_id);
+        self.peers.iter().filter(free).map(|(_, peer)| peer)
+    }
+
+    /// Each EXPECT of those that answer and may form, and who has it. That of a node which never forms is of no matter.
+    fn expects(&self) -> BTreeMap<u32, Vec<&str>> {
+        let own = Some((self.expect, self.identity.name.as_str())).filter(|_| self.may_form);
+        let told = self.free_peers().filter(|peer| peer.expect != 0);
+        let mut expects: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for (expect, name) in own.into_iter().chain(told.map(|peer| (peer.expect, &*peer.name))) {
+            expects.entry(expect).or_default().push(name);
+        }
+        expects
+    }
+
+    fn expects_differ(&self) -> bool {
+        self.expects().len() > 1
+    }
+
+    /// The EXPECT of the cluster that may be formed, if anybody here may form it.
+    fn agreed_expect(&self) -> Option<u32> {
+        self.expects().into_keys().next()
+    }
+
+    /// More free nodes than EXPECT: two groups of them, which share no node, could each be a majority.
+    fn is_crowded(&self) -> bool {
+        let free = 1 + self.free_peers().count();
+        self.agreed_expect().is_some_and(|expect| free > expect as usize)
+    }
+
+    /// Whether this node must neither form a cluster nor let another form one.
+    fn is_blocked(&self) -> bool {
+        self.knows_member() || self.expects_differ() || self.is_crowded()
+    }
+
+    /// Begins to count anew if a majority does not answer, or something speaks against a cluster.
+    fn note_break(&mut self) {
+        if self.is_blocked() || 1 + self.free_peers().count() < self.majority() {
+            self.steady_ticks = 0;
+        }
+    }
+
+    /// The tick that found the majority is the first: by then no time had passed.
+    fn is_steady(&self) -> bool {
+        self.steady_ticks > self.election_ticks
     }
 
     fn decide(&mut self, step: &mut Step) {
-        if self.knows_member() {
-            return self.give_up(step);
-        }
-        let free = self.peers.values().filter(|peer| peer.hailed);
-        let answering = 1 + free.clone().count();
-        let lower = free.filter(|peer| peer.may_form).any(|peer| peer.name < self.identity.name);
-        if !self.may_form || lower {
+        let lower = |peer: &Peer| peer.may_form && peer.name < self.identity.name;
+        if self.is_blocked() || !self.may_form || self.free_peers().any(lower) {
             return self.give_up(step);
         }
         if self.promise.as_ref().is_some_and(|promise| promise.raft_id != self.identity.raft_id) {
             return;
         }
-        if answering >= self.majority() {
+        if self.is_steady() {
             self.campaign(step);
         }
     }
@@ -206,7 +310,8 @@ impl Formation {
         let attempt = self.attempt.as_ref().expect("one was begun above, if there was none");
         for (raft_id, peer) in &self.peers {
             if peer.hailed && !attempt.granted.contains(raft_id) {
-                let request = PromiseRequest { candidate: Some(candidate.clone()) };
+                let candidate = Some(candidate.clone());
+                let request = PromiseRequest { candidate, expect: self.expect };
                 step.messages.push((*raft_id, message(Kind::Request(request))));
             }
         }
@@ -215,7 +320,7 @@ impl Formation {
 
     fn form_if_granted(&mut self, step: &mut Step) {
         let granted = self.attempt.as_ref().map_or(0, |attempt| 1 + attempt.granted.len());
-        step.form = granted >= self.majority();
+        step.form = self.is_steady() && granted >= self.majority();
     }
 
     /// Voids the attempt in progress and takes the own promise back.
@@ -230,6 +335,7 @@ impl Formation {
         let Some(peer) = self.peers.get_mut(&from.raft_id) else { return };
         peer.hailed = true;
         peer.may_form = hail.may_form;
+        peer.expect = hail.expect;
         let void = self.promise.as_ref().is_some_and(|promise| {
             promise.raft_id == from.raft_id
                 && (promise.starts < from.starts
@@ -239,6 +345,7 @@ impl Formation {
             self.promise = None;
             step.persist = Some(self.standing());
         }
+        self.note_break();
     }
 
     fn on_request(&mut self, from: &Identity, request: PromiseRequest, step: &mut Step) {
@@ -247,10 +354,15 @@ impl Formation {
         if candidate.raft_id != from.raft_id || candidate.starts != from.starts {
             return;
         }
+        // It says as much as a hail. Without a connection to it, the answer would not get there.
+        let Some(peer) = self.peers.get_mut(&from.raft_id) else { return };
+        (peer.hailed, peer.may_form, peer.expect) = (true, true, request.expect);
+        self.note_break();
         if candidate.name < self.identity.name {
             self.give_up(step);
         }
         let granted = match &self.promise {
+            _ if self.is_blocked() => false,
             None => true,
             Some(held) => {
                 held.raft_id == candidate.raft_id
@@ -294,6 +406,7 @@ impl Formation {
             may_form: self.may_form,
             promised: self.promise.clone(),
             void_attempts: self.void_attempts,
+            expect: if self.may_form { self.expect } else { 0 },
         }))
     }
 
@@ -304,4 +417,9 @@ impl Formation {
 
 fn message(kind: Kind) -> Message {
     Message { message: Some(kind) }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

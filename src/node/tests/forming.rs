@@ -88,3 +88,93 @@ fn a_minority_of_the_first_cluster_does_not_form() {
         }
     }
 }
+
+/// Seven of the same EXPECT of 5: among them are two majorities of 5 that share no node.
+fn seven_expecting_five(seed: u64) -> World {
+    let mut world = World::new(seed, 7, Weather::fair());
+    world.weather = Weather::foul(&mut world.rng);
+    for machine in &mut world.machines {
+        machine.config.expect = 5;
+    }
+    world
+}
+
+#[test]
+fn more_nodes_than_expected_form_nothing_until_some_are_gone() {
+    super::for_seeds(0..30, |seed| {
+        let mut world = seven_expecting_five(seed);
+        world.start_all();
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(founded(&world).len(), 0);
+        for i in 0..7 {
+            let why = world.node(i).forming().expect("it is in no cluster");
+            assert!(why.contains("7 nodes without a cluster are here, and EXPECT is 5"), "{why}");
+        }
+        (5..7).for_each(|i| world.crash(i));
+        world.run_until("five form", |world| founded(world).len() == 1);
+        (5..7).for_each(|i| world.start(i));
+        calm(&mut world);
+        world.run_until("the others join", World::is_settled);
+        assert_eq!(founded(&world).len(), 1);
+    });
+}
+
+/// Each side has a majority of 5, and sees no more nodes than that.
+#[test]
+fn two_groups_that_meet_in_time_do_not_form_a_cluster_each() {
+    super::for_seeds(0..20, |seed| {
+        let mut world = seven_expecting_five(seed);
+        world.weather = Weather::fair();
+        let first = world.rng.usize(..5);
+        world.isolate(&[first, first + 1, first + 2]);
+        world.start_all();
+        world.run_for(Duration::from_millis(300));
+        world.heal();
+        world.run_for(Duration::from_secs(5));
+        assert_eq!(founded(&world).len(), 0);
+    });
+}
+
+#[test]
+fn nodes_that_differ_about_expect_form_nothing() {
+    let mut world = World::new(1, 5, Weather::fair());
+    // The first two are a majority of 3, and the others one of 5.
+    (0..2).for_each(|i| world.machines[i].config.expect = 3);
+    world.start_all();
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(founded(&world).len(), 0);
+    for i in 0..5 {
+        let why = world.node(i).forming().expect("it is in no cluster");
+        assert!(why.contains("3 on n") && why.contains("5 on n"), "{why}");
+    }
+    for i in 0..2 {
+        world.crash(i);
+        world.machines[i].config.expect = 5;
+        world.start(i);
+    }
+    world.run_until("all agree", World::is_settled);
+}
+
+/// Three have a cluster; one of them loses its disk, and is a majority of EXPECT with two that come only now. The two
+/// that are left are not seen at once.
+#[test]
+fn a_majority_without_a_cluster_waits_for_those_who_have_one() {
+    super::for_seeds(0..20, |seed| {
+        let mut world = World::new(seed, 5, Weather::fair());
+        (0..3).for_each(|i| world.start(i));
+        let serves = |world: &World| (0..3).all(|i| world.node(i).unavailable().is_none());
+        world.run_until("three form", serves);
+        let lost = world.rng.usize(..3);
+        world.crash(lost);
+        let World { machines, rng, .. } = &mut world;
+        machines[lost].lose_disk(rng);
+        let left: Vec<usize> = (0..3).filter(|i| *i != lost).collect();
+        world.isolate(&left);
+        [lost, 3, 4].into_iter().for_each(|i| world.start(i));
+        world.run_for(Duration::from_millis(350));
+        assert_eq!(founded(&world).len(), 1, "a second cluster");
+        world.heal();
+        world.run_until("they join", World::is_settled);
+        assert_eq!(founded(&world).len(), 1);
+    });
+}
