@@ -19,7 +19,7 @@ usage() {
 Usage: scripts/local-mesh.sh up [N] | down [--wipe] | status
 
   up [N]         starts the nodes of the mesh that do not run, and waits for the cluster: $NODES_DEFAULT, or as many as
-                 last time; at most $NODES_MAX
+                 last time; at most $NODES_MAX, and no fewer than have data
   down           ends them, and keeps their data
   down --wipe    ends them, and removes their data
   status         prints the members
@@ -66,6 +66,18 @@ pid_of() {
     command=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline") || return 1
     [[ $command == *phalanx-server* ]] || return 1
     printf '%d' "$pid"
+}
+
+# Whether it is the node's own process that listens at its address: another mesh may have taken that.
+serves() {
+    local pid sockets inode
+    pid=$(pid_of "$1") || return 1
+    # Some are gone before they are looked at.
+    sockets=$(readlink "/proc/$pid/fd/"* 2>/dev/null) || true
+    # The kernel's table has the local address (its bytes in the order of the machine's), the state and the inode.
+    inode=$(awk -v port="$(printf '%04X' "900$1")" \
+        '$2 ~ "^(0100007F|7F000001):" port "$" && $4 == "0A" { print $10 }' "/proc/$pid/net/tcp" 2>/dev/null) || return 1
+    [[ -n $inode && $sockets == *"socket:[$inode]"* ]]
 }
 
 # Prints the numbers of the nodes that run.
@@ -131,11 +143,17 @@ voters_expected() {
     printf '%d' $((voters - (voters + 1) % 2))
 }
 
-# Whether all nodes are alive members of one cluster, and as many as will be are its voters.
+# Whether all nodes are alive members of one cluster, and as many as will be are its voters. The one that is asked and
+# those that it tells of are this mesh's own.
 is_formed() {
+    local i
+    for ((i = 0; i < nodes; i++)); do
+        serves "$i" || return 1
+    done
     "$phalanx" members --addr "$(address 0)" --timeout 2s >"$table" 2>&1 || return 1
     awk -v nodes="$nodes" -v voters="$(voters_expected)" '
-        NR > 1 && $3 ~ /^(leader|voter|learner)$/ && $4 == "alive" { alive++ }
+        BEGIN { for (i = 0; i < nodes; i++) own["node-" i " 127.0.0.1:900" i] }
+        NR > 1 && $3 ~ /^(leader|voter|learner)$/ && $4 == "alive" && ($1 " " $6) in own { alive++ }
         NR > 1 && $3 == "leader" { leaders++ }
         NR > 1 && $3 ~ /^(leader|voter)$/ { found++ }
         /^unavailable:/ { refused = 1 }
@@ -154,11 +172,28 @@ await_formed() {
         if ((SECONDS >= deadline)); then
             printf 'no cluster of %d after %d s; what node-0 says of it (and the logs are in %s):\n' \
                 "$nodes" "$FORMED_WITHIN_S" "$mesh_dir" >&2
-            cat "$table" >&2
+            cat "$table" >&2 2>/dev/null || true
             return 1
         fi
         sleep 0.2
     done
+}
+
+# Refuses to leave out nodes that were here before: the cluster would count them still, and show them as dead.
+refuse_fewer() {
+    local i last beyond=() directories=()
+    for ((i = nodes; i < NODES_MAX; i++)); do
+        if [[ -e $mesh_dir/$i ]]; then
+            last=$i
+            beyond+=("node-$i")
+            directories+=("$mesh_dir/$i")
+        fi
+    done
+    ((${#beyond[@]})) || return 0
+    fail "$mesh_dir has data of ${beyond[*]} too: members stay members, and would be dead to the $nodes others.
+To start them all: $0 up $((last + 1))
+To begin anew: $0 down --wipe
+If they have been removed from the cluster: rm -r ${directories[*]}" 2
 }
 
 # Ends what this run has started, however it was interrupted.
@@ -175,6 +210,7 @@ up() {
     if ! [[ $nodes =~ ^[1-9]$ ]] || ((nodes > NODES_MAX)); then
         fail "the number of nodes must be from 1 to $NODES_MAX, and is $nodes" 2
     fi
+    refuse_fewer
     mkdir -p "$mesh_dir"
     table=$mesh_dir/members.txt
     started=()
@@ -238,7 +274,7 @@ down() {
         stop "${found[@]}" || exit 1
         printf 'ended node-%d\n' "${found[@]}"
     else
-        echo "no node runs"
+        printf 'no node of %s runs (MESH_DIR)\n' "$mesh_dir"
     fi
     if [[ ${1-} == --wipe ]]; then
         for ((i = 0; i < NODES_MAX; i++)); do
@@ -257,7 +293,7 @@ status() {
     for i in $(running); do
         addresses+=("$(address "$i")")
     done
-    ((${#addresses[@]})) || fail "no node runs: $0 up"
+    ((${#addresses[@]})) || fail "no node of $mesh_dir runs (MESH_DIR); to start them: $0 up"
     local IFS=,
     "$phalanx" members --addr "${addresses[*]}"
 }

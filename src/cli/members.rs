@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Result;
 use super::args::{RemoveMember, TransferLeader};
 use super::output::{Output, table};
-use super::status::ask;
+use super::status::{ask, is_gone};
 use crate::client::{Client, Member, MeshNode, MeshState, NodeRole, Status};
 use crate::wire::client::Identity;
 
@@ -160,6 +160,9 @@ fn leader_status(status: &Status, timeout: Duration) -> Option<Status> {
     let raft_id = status.leader_raft_id;
     if raft_id == own_identity(status).raft_id {
         return Some(status.clone());
+    }
+    if is_gone(status, raft_id) {
+        return None;
     }
     let of_mesh = status.mesh.iter().filter(|node| node.raft_id == raft_id).map(|it| &it.address);
     let of_log = status.members.iter().filter(|it| it.raft_id == raft_id).map(|it| &it.address);

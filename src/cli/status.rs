@@ -2,7 +2,8 @@
 //!
 //! The node that was asked tells who the members are; each of the others is then asked about
 //! itself, all at once and not for long. Whoever does not answer is `unreachable`, which is no
-//! failure of the command: it is what one wants to see.
+//! failure of the command: it is what one wants to see. So is, unasked, whom gossip calls dead or
+//! gone: to wait for those would take the whole of a probe's time.
 
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Result;
 use super::output::{Output, table};
-use crate::client::{Client, Options, Status};
+use crate::client::{Client, MeshState, Options, Status};
 use crate::wire::client::{Member, NodeRole, NodeStatus};
 
 /// How long another node gets to answer.
@@ -63,9 +64,9 @@ fn rows(status: &Status, timeout: Duration) -> Vec<Row> {
         .map(|member| {
             let known = (member.raft_id == own_identity.raft_id).then(|| own.clone());
             // Spawning fails where the system has no thread left; that node then counts as unreachable.
-            let probe = match known {
-                None => probe(&member, timeout),
-                Some(_) => None,
+            let probe = match known.is_some() || is_gone(status, member.raft_id) {
+                false => probe(&member, timeout),
+                true => None,
             };
             (member, known, probe)
         })
@@ -90,6 +91,12 @@ fn rows(status: &Status, timeout: Duration) -> Vec<Row> {
             leader_commit.zip(applied).map(|(commit, applied)| commit.saturating_sub(applied));
     }
     rows
+}
+
+/// Whether the asked node's mesh calls that one dead, or has heard that it stopped.
+pub(super) fn is_gone(status: &Status, raft_id: u64) -> bool {
+    let is_over = |state| matches!(state, MeshState::Dead | MeshState::Left);
+    status.mesh.iter().any(|node| node.raft_id == raft_id && is_over(node.state()))
 }
 
 fn probe(member: &Member, timeout: Duration) -> Option<thread::JoinHandle<Option<NodeStatus>>> {

@@ -425,6 +425,31 @@ fn status_asks_every_member_and_prints_a_table() {
     }
 }
 
+#[test]
+fn status_does_not_ask_whom_gossip_calls_dead_or_gone() {
+    // All of them would answer: who is shown as unreachable was not asked.
+    let answers = |raft_id| {
+        FakeServer::start().serve(1, move |_| {
+            let node = Some(node(raft_id, NodeRole::Follower, 120, 120));
+            Answer::Status(Box::new(Status { node, ..Status::default() }))
+        })
+    };
+    let states = [(1, State::Suspect), (3, State::Dead), (4, State::Left)];
+    let status = Status {
+        node: Some(node(2, NodeRole::Leader, 120, 120)),
+        members: states
+            .map(|(id, _)| Member { address: answers(id), ..member(id, "node", true, 0) })
+            .to_vec(),
+        mesh: states.map(|(id, state)| mesh_node(id, "node", state, 7, None)).to_vec(),
+        ..Status::default()
+    };
+    let ran = run_line("status", b"", Answer::Status(Box::new(status)));
+    assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
+    let roles: Vec<&str> =
+        ran.text().lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(roles, ["ROLE", "leader", "follower", "unreachable", "unreachable"]);
+}
+
 fn member(raft_id: u64, name: &str, voter: bool, matched: u64) -> Member {
     Member { raft_id, name: name.into(), voter, matched, ..Member::default() }
 }

@@ -83,7 +83,10 @@ impl FromStr for HostPort {
         let host = host_name(host)?;
         if port.is_empty() {
             let text = text.trim_end_matches(':');
-            return Err(format!("the port is missing: write `{text}:PORT`"));
+            return Err(match text.parse::<u16>() {
+                Ok(port) => format!("the host is missing: write `HOST:PORT`, as in `[::]:{port}`"),
+                Err(_) => format!("the port is missing: write `{text}:PORT`"),
+            });
         }
         // A `u16` would also be read from "+80".
         match port.parse() {
@@ -189,6 +192,9 @@ mod tests {
             ("[::1]:", "the port is missing: write `[::1]:PORT`"),
             ("", "the host is missing"),
             (":9000", "the host is missing"),
+            ("9000", "the host is missing: write `HOST:PORT`, as in `[::]:9000`"),
+            ("8080:", "the host is missing: write `HOST:PORT`, as in `[::]:8080`"),
+            ("65536", "the port is missing: write `65536:PORT`"),
             ("::1", "an IPv6 address goes in brackets"),
             ("::1:9000", "an IPv6 address goes in brackets"),
             ("[::1:9000", "only an IPv6 address begins with a bracket"),

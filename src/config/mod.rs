@@ -14,6 +14,7 @@ mod address;
 pub mod args;
 mod flags;
 mod gossip;
+mod log_filter;
 mod peers;
 mod read;
 mod table;
@@ -73,7 +74,7 @@ pub struct Settings {
     pub heartbeat: usize,
     /// Where the reactor runs.
     pub cpu: Cpu,
-    /// A filter of env_logger.
+    /// A filter of env_logger, which would pass over what it cannot read.
     pub log: String,
     /// What is allowed and unwise: to be logged.
     pub warnings: Vec<String>,

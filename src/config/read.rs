@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::flags::Flags;
-use super::{Bootstrap, Cpu, Gossip, HostPort, Peer, Settings, gossip, peers};
+use super::{Bootstrap, Cpu, Gossip, HostPort, Peer, Settings, gossip, log_filter, peers};
 use crate::error::Error;
 use crate::limits::{
     DEAD_AFTER_MAX, DEAD_AFTER_MIN, MEMBERS_MAX, TICK_MS_MAX, TICKS_MAX, VOTERS_MAX,
@@ -58,7 +58,10 @@ fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
         reader.errors.push(NO_EXPECT.into());
     }
     let expect = expect.and_then(|text| reader.check("EXPECT", &text, number(1..=MEMBERS_MAX)));
-    let log = reader.text("LOG", flags.log).or_else(|| reader.variable("RUST_LOG"));
+    let log = match reader.text("LOG", flags.log) {
+        Some(text) => reader.check("LOG", &text, log_filter::checked),
+        None => reader.read("RUST_LOG", None, log_filter::checked),
+    };
 
     Settings {
         node_id,

@@ -26,7 +26,7 @@ pub const SETTINGS: &[Setting] = &[
     row("ADVERTISE_ADDR", "--advertise-addr", "LISTEN_ADDR", "where clients and peers reach this node: host[:port]"),
     row("REGION",         "--region",         "FLY_REGION",  "told to the mesh and shown in status"),
     row("TARGET_VOTERS",  "--target-voters",  "5",           "how many nodes vote, if there are so many: 1, 3 or 5"),
-    row("DEAD_AFTER",     "--dead-after",     "5m",          "a voter that is dead for so long is replaced (ms, s, m or h)"),
+    row("DEAD_AFTER",     "--dead-after",     "5m",          "a voter that is dead for so long is replaced: 1s to 168h (ms, s, m or h)"),
     row("EXPECT",         "--expect",         "1 + PEERS",   "size of the first cluster, in nodes; needed if only SEEDS are given"),
     row("BOOTSTRAP",      "--bootstrap",      "auto",        "auto, or never: this node never forms the cluster"),
     row("DATA_DIR",       "--data-dir",       "/data",       "of the log and the store; locked while in use"),
@@ -36,7 +36,7 @@ pub const SETTINGS: &[Setting] = &[
     row("ELECTION",       "--election",       "20",          "ticks without a leader until an election"),
     row("HEARTBEAT",      "--heartbeat",      "5",           "ticks between heartbeats; at most ELECTION / 4 is advised"),
     row("CPU",            "--cpu",            "auto",        "core of the reactor: auto, a number, or none"),
-    row("LOG",            "--log",            "info",        "an env_logger filter (RUST_LOG is read too)"),
+    row("LOG",            "--log",            "info",        "off, error, warn, info, debug or trace, or target=level,... (RUST_LOG is read too)"),
 ];
 
 const fn row(

@@ -301,6 +301,16 @@ fn rust_log_is_read_where_log_is_not_given() {
     assert_eq!(settings("RUST_LOG=warn").log, "warn");
     assert_eq!(settings("RUST_LOG=warn LOG=debug").log, "debug");
     assert_eq!(settings("RUST_LOG=warn --log trace").log, "trace");
+    assert_eq!(settings("RUST_LOG=of-another-program LOG=debug").log, "debug");
+}
+
+#[test]
+fn the_log_has_levels_and_levels_of_modules() {
+    for filter in ["off", "WARN", "info,", "info,phalanx::node=debug", "a-b=off", "debug/raft id"] {
+        let log = parse(&["--log".into(), filter.into()], &|_| None, "h");
+        let Ok(Action::Run(settings)) = log else { panic!("{filter}: {log:?}") };
+        assert_eq!(settings.log, filter);
+    }
 }
 
 #[test]
@@ -348,7 +358,7 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
         ("BOOTSTRAP=yes", "BOOTSTRAP is `yes`: it must be `auto` or `never`"),
         ("LISTEN_ADDR=localhost", "LISTEN_ADDR (or GRPC_ADDR) is `localhost`: the port is missing"),
         ("GRPC_ADDR=:9000", "LISTEN_ADDR (or GRPC_ADDR) is `:9000`: the host is missing"),
-        ("DEBUG_ADDR=8080", "DEBUG_ADDR is `8080`: the port is missing"),
+        ("DEBUG_ADDR=8080", "DEBUG_ADDR is `8080`: the host is missing: write `HOST:PORT`, as in"),
         ("LISTEN_ADDR=h:1 DEBUG_ADDR=h:1", "LISTEN_ADDR and DEBUG_ADDR are both `h:1`: give each"),
         ("TICK_MS=0", "TICK_MS is `0`: it must be a number of 1 to 10000"),
         ("TICK_MS=10001", "TICK_MS is `10001`: it must be a number of 1 to 10000"),
@@ -358,6 +368,16 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
         ("HEARTBEAT=0", "HEARTBEAT is `0`: it must be a number of 1 to 1000"),
         ("ELECTION=5", "ELECTION is `5` and HEARTBEAT is `5`: ELECTION must be the larger"),
         ("CPU=some", "CPU is `some`: it must be `auto`, `none`, or the number of a core"),
+        ("LOG=inof", "LOG is `inof`: `inof` is no level: write off, error, warn, info, debug or"),
+        ("LOG=blah=,,", "LOG is `blah=,,`: in `blah=`: `` is no level: write off, error"),
+        ("LOG=info,a=b=warn", "LOG is `info,a=b=warn`: in `a=b=warn`: `b=warn` is no level"),
+        ("LOG==info", "LOG is `=info`: in `=info`: before `=` goes the path of a module"),
+        ("LOG=a[b]=info", "LOG is `a[b]=info`: in `a[b]=info`: before `=` goes the path of a"),
+        ("LOG=,", "LOG is `,`: there is no level in it: write off"),
+        ("LOG=/text", "LOG is `/text`: there is no level in it"),
+        ("LOG=info/a/b", "LOG is `info/a/b`: it has more than one `/`"),
+        ("--log=", "LOG is ``: there is no level in it"),
+        ("RUST_LOG=blah", "RUST_LOG is `blah`: `blah` is no level"),
         ("--data-dir=", "DATA_DIR is ``: it must name a directory"),
         ("--node-id=", "NODE_ID is ``: a name has"),
         ("--tick-ms", "No value provided for option '--tick-ms'"),

@@ -13,6 +13,11 @@ struct Script {
 }
 
 impl Script {
+    fn new(namespace: Namespace) -> Script {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Script { folder, namespace }
+    }
+
     fn run(&self, args: &[&str]) -> Output {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/local-mesh.sh");
         let binaries = Path::new(env!("CARGO_BIN_EXE_phalanx-server")).parent().unwrap();
@@ -27,6 +32,14 @@ impl Script {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs it, and gives what it says of why it does not do that.
+    #[track_caller]
+    fn refused(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// How many of the nodes' pages answer.
@@ -48,8 +61,7 @@ impl Drop for Script {
 #[test]
 fn the_script_starts_a_mesh_and_ends_it() {
     let Some(namespace) = Namespace::new() else { return };
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let script = Script { folder, namespace };
+    let script = Script::new(namespace);
     let told = script.done(&["up"]);
     for told_too in ["node-0", "node-4", "phalanx put", "phalanx get", "down"] {
         assert!(told.contains(told_too), "not told: {told_too:?}. Told was: {told}");
@@ -69,4 +81,36 @@ fn the_script_starts_a_mesh_and_ends_it() {
     // The data is there still, and the mesh of it comes up again.
     script.done(&["up"]);
     assert_eq!(script.serving(), 5);
+}
+
+#[test]
+fn the_script_does_not_take_another_mesh_for_its_own() {
+    let Some(namespace) = Namespace::new() else { return };
+    let first = Script::new(namespace.clone());
+    first.done(&["up", "1"]);
+
+    // The node at that address has the name that is looked for, and leads a cluster of as many as are asked for.
+    let second = Script::new(namespace);
+    let told = second.refused(&["up", "1"]);
+    assert!(told.contains("127.0.0.1:9000 is taken by another process"), "{told}");
+    let told = second.refused(&["status"]);
+    assert!(told.contains("no node of ./data runs"), "{told}");
+    let told = second.done(&["down"]);
+    assert!(told.contains("no node of ./data runs"), "{told}");
+    assert_eq!(first.serving(), 1, "the first goes on");
+}
+
+#[test]
+fn the_script_leaves_out_no_node_that_may_be_a_member() {
+    let Some(namespace) = Namespace::new() else { return };
+    let script = Script::new(namespace);
+    script.done(&["up", "2"]);
+    script.done(&["down"]);
+    let told = script.refused(&["up", "1"]);
+    for told_too in ["data of node-1", "up 2", "down --wipe", "rm -r ./data/1"] {
+        assert!(told.contains(told_too), "not told: {told_too:?}. Told was: {told}");
+    }
+    assert_eq!(script.serving(), 0, "nothing was started");
+    script.done(&["down", "--wipe"]);
+    script.done(&["up", "1"]);
 }
