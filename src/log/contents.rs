@@ -38,13 +38,12 @@ impl Contents {
 
     fn add(&mut self, entry: Entry) -> std::result::Result<(), String> {
         if let Some(first) = self.entries.first() {
-            let next = self.last_index() + 1;
-            if !(first.index..=next).contains(&entry.index) {
+            let last = self.last_index();
+            // Nothing comes behind the largest index: there, only the entry itself can be replaced.
+            if !(first.index..=last.saturating_add(1)).contains(&entry.index) {
                 return Err(format!(
-                    "it holds entry {}, but the log so far has the entries {} to {}",
-                    entry.index,
-                    first.index,
-                    next - 1
+                    "it holds entry {}, but the log so far has the entries {} to {last}",
+                    entry.index, first.index
                 ));
             }
             // What was there, and all that was built on it, lost to another leader's entry. The

@@ -193,7 +193,7 @@ impl Scan {
         let Some(newest) = self.newest.filter(|newest| newest.stamp.sequence >= next) else {
             return Ok(None);
         };
-        let Newest { stamp: Stamp { sequence, .. }, index, place } = newest;
+        let Newest { stamp: Stamp { sequence, generation }, index, place } = newest;
         let start = place.offset.checked_sub(u64::from(index) * SECTOR_LEN as u64);
         let start = start.map(|offset| Place { offset, ..place });
         let after_last = self.end;
@@ -205,6 +205,13 @@ impl Scan {
                 self.last.sequence,
                 self.end.offset,
                 segment::file_name(self.end.ordinal)
+            );
+            return Err(corrupt(disk, place.ordinal, place.offset, &what));
+        }
+        if generation < self.last.generation {
+            let what = format!(
+                "there is a part of batch {sequence} here, of an earlier start of the process than \
+                 the batch before it"
             );
             return Err(corrupt(disk, place.ordinal, place.offset, &what));
         }

@@ -149,8 +149,13 @@ fn a_batch_of_an_earlier_start_than_its_predecessor_is_refused() {
         (disk.clone(), write(&disk, &mut log, &record(2, 10)))
     });
     let (disk, second) = (&new.0, &old.1);
+    let torn = disk.clone();
     second.complete(disk);
     let error = refusal(recover(disk, SMALL, 9));
+    assert_corrupt(error, (&path(disk, 1), second.place.offset), "of an earlier start");
+
+    second.tear(&torn, |sector| sector == 0);
+    let error = refusal(recover(&torn, SMALL, 9));
     assert_corrupt(error, (&path(disk, 1), second.place.offset), "of an earlier start");
 }
 
@@ -199,7 +204,7 @@ fn an_intact_batch_that_makes_no_sense_is_refused() {
     let error = refusal(recover(&with_batch(1, &[0xff; 9]), SMALL, 2));
     assert!(error.to_string().contains("no record"), "{error}");
 
-    for (index, first) in [(7, 5), (4, 5), (0, 1)] {
+    for (index, first) in [(7, 5), (4, 5), (0, 1), (0, u64::MAX), (7, u64::MAX)] {
         let disk = MemDisk::default();
         let mut log = open(&disk, SMALL, 1).log;
         write(&disk, &mut log, &record(first, 10));

@@ -75,7 +75,7 @@ fn entry(term: u64, index: u64, data: impl Into<Bytes>) -> Entry {
 
 /// One entry whose data takes `len` bytes.
 fn record(index: u64, len: usize) -> Record {
-    let data: Vec<u8> = (0..len).map(|i| (i as u64 * 31 + index) as u8).collect();
+    let data: Vec<u8> = (0..len).map(|i| (i as u64 * 31).wrapping_add(index) as u8).collect();
     Record { entries: vec![entry(1, index, data)], ..Record::default() }
 }
 
