@@ -110,11 +110,12 @@ impl Model {
         Execution { model: self, changes, revision, range_deletes_left: DELETE_RANGE_KEYS_MAX }
     }
 
-    fn list(&self, range: &Range) -> RangeResult {
-        let found = self.records.range::<[u8], _>(bounds(&range.from, &range.to));
-        let kvs: Vec<KeyValue> = match is_empty(&range.from, &range.to) {
+    fn list(&self, Range { from, to, .. }: &Range) -> RangeResult {
+        let kvs: Vec<KeyValue> = match is_empty(from, to) {
             true => Vec::new(),
-            false => found.map(|(_, record)| record.clone()).collect(),
+            false => {
+                self.records.range::<[u8], _>(bounds(from, to)).map(|(_, it)| it.clone()).collect()
+            }
         };
         RangeResult { count: kvs.len() as u64, kvs, next: Bytes::new() }
     }
@@ -126,7 +127,7 @@ fn bounds<'a>(from: &'a [u8], to: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>
     (Bound::Included(from), to)
 }
 
-pub(super) fn is_empty(from: &[u8], to: &[u8]) -> bool {
+fn is_empty(from: &[u8], to: &[u8]) -> bool {
     !to.is_empty() && to <= from
 }
 

@@ -42,9 +42,9 @@ pub(super) struct Facts {
 impl Facts {
     /// Of jobs whose answers all have revisions.
     pub fn gather(jobs: &[Job]) -> Result<Facts, Conflict> {
-        let mut facts = Facts::default();
-        facts.answered = answers(jobs).map(|(_, answered)| answered.revision).collect();
-        facts.answered.sort_unstable();
+        let mut answered: Vec<u64> = answers(jobs).map(|(_, it)| it.revision).collect();
+        answered.sort_unstable();
+        let mut facts = Facts { answered, ..Facts::default() };
         facts.find_writers(jobs)?;
         check_real_time(jobs)?;
         for (job, answered) in answers(jobs) {

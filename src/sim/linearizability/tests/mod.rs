@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod hand_made;
+mod is_the_store;
 mod random;
 mod world;
 
