@@ -185,6 +185,11 @@ pub const CLIENT_ATTEMPT_MIN: Duration = Duration::from_secs(1);
 /// The longest such time.
 pub const CLIENT_ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
+// ---- The simulator. ----
+
+/// Steps in which the search for a linearization must have come to an end; past that the verdict is unknown.
+pub const JUDGE_STEPS_MAX: u64 = 2_000_000;
+
 const _: () = {
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < WRITE_LEN_MAX);
     assert!(

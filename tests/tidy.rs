@@ -28,13 +28,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client",  &["wire", "limits", "error"]),
     ("cli",     &["client", "wire", "limits"]),
     ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
+    ("sim",     &["wire", "limits"]),
     ("bin",     &["shell", "cli", "config", "error"]),
 ];
 
 /// Rooms with neither clock, randomness, socket, file nor thread, and the one file in them that is their way to the disk.
 const PURE: &[&str] = &[
     "limits", "wire", "error", "metrics", "config", "replica", "log", "store", "node", "http",
-    "gossip",
+    "gossip", "sim",
 ];
 const IMPURE_FILES: &[&str] = &["src/store/lmdb.rs"];
 
