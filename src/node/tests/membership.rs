@@ -435,3 +435,22 @@ fn another_name_on_the_same_disk_is_a_rename() {
         assert_eq!(world.voters().len(), 3);
     }
 }
+
+#[test]
+fn a_name_that_another_member_has_is_not_to_be_had() {
+    let mut world = World::meshed(5, 3);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    let [i, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    for named in [other, leader] {
+        let before = world.machines[i].name.clone();
+        world.crash(i);
+        world.machines[i].name = world.machines[named].name.clone();
+        world.start(i);
+        world.run_until("it gives up", |world| world.machines[i].ended.is_some());
+        let why = world.machines[i].ended.as_deref().unwrap_or_default();
+        assert!(why.contains("two nodes cannot share one NODE_ID"), "{why}");
+        world.machines[i].name = before;
+        world.start(i);
+        world.run_until("all is well", World::is_settled);
+    }
+}
