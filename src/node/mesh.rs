@@ -190,11 +190,7 @@ impl<M: Map> Node<M> {
         let own = self.identity.raft_id;
         let mut want = |name: &str, address: String| {
             let is_new = targets.iter().all(|target| target.address != address);
-            if is_new
-                && !address.is_empty()
-                && address != self.identity.address
-                && targets.len() < LINK_TARGETS_MAX
-            {
+            if is_new && !address.is_empty() && targets.len() < LINK_TARGETS_MAX {
                 targets.push(LinkTarget { name: name.to_owned(), address });
             }
         };

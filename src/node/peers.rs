@@ -97,7 +97,7 @@ impl<M: Map> Node<M> {
         if from.raft_id == self.identity.raft_id {
             let same = from.nonce == self.identity.nonce;
             let message = match same {
-                true => "this node has reached itself: its own address is among its PEERS under another name".to_owned(),
+                true => "this node has reached itself: the address is its own, under another name in PEERS or that of a member before it".to_owned(),
                 false => format!(
                     "{} holds the raft id {} of this node ({}): one of the two runs on a copy of the other's data \
                      directory; stop it, and start it with an empty one",
