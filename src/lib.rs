@@ -31,7 +31,7 @@
 //! - [`gossip`]: who is there, who has died, how far away each is.
 //! - [`http`], [`metrics`]: what a node tells of itself.
 //! - [`limits`], [`error`]: every bound, and the one error type.
-//! - [`sim`]: the same rooms under a seeded world, and the judges of what clients saw.
+//! - [`sim`]: the judges of what clients saw.
 //! - [`client`], [`cli`]: the other end: the client library, and the command line over it.
 //!
 //! ARCHITECTURE.md has the way of a write file by file, the invariants, and what was chosen against what.

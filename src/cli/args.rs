@@ -3,7 +3,7 @@
 //! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares
 //! it, and takes the word `help` for a call for help wherever it stands. So the words are put in
 //! order first ([`normalise`]): the common options, the command (of two words, if the first is of
-//! [`GROUPS`]), its own options, `--`, its arguments. What follows `--` is never an option.
+//! `GROUPS`), its own options, `--`, its arguments. What follows `--` is never an option.
 
 use std::collections::VecDeque;
 use std::time::Duration;

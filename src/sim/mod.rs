@@ -1,7 +1,4 @@
-//! The proof that nothing is lost: what judges a run of the cluster, and the simulator that produces such runs.
-//!
-//! The simulator is a second shell: it runs the same pure rooms as [`shell`](crate::shell), under a world in which
-//! clock, network and disk come out of a seed.
+//! What judges a run of the cluster: whether its clients were told the truth.
 //!
 //! - [`history`]: what the clients asked and were answered, and when.
 //! - [`linearizability`]: whether one store, asked by one client at a time, could have given those answers.

@@ -2,7 +2,7 @@
 
 use crate::harness::{Cluster, Node, SOON, copy_dir, wait_until};
 use crate::view::{all_see_all, members};
-use crate::{assert_serves, assert_stops, start_with, wait_roles};
+use crate::{TIMEOUT, assert_serves, assert_stops, start_with, wait_roles};
 
 fn start_three() -> Cluster {
     let cluster = start_with(3, &[]);
@@ -77,6 +77,40 @@ fn a_copied_volume_is_refused_loudly() {
     assert_serves(&cluster.nodes[original]);
     assert_eq!(members(leader), before);
     assert!(all_see_all(&cluster.nodes), "the original keeps its place");
+}
+
+/// A copy of an older state of a disk, started beside its original, does not lend its vote to a leader that lacks what was
+/// acknowledged since.
+#[test]
+fn a_copy_of_a_live_disk_takes_nothing_back() {
+    let mut cluster = start_three();
+    let b = cluster.leader();
+    let [a, c] = [(b + 1) % 3, (b + 2) % 3];
+    cluster.nodes[b].client(TIMEOUT).put("key", "old").unwrap();
+    cluster.nodes[c].kill();
+    let mut copy = Node::new(&cluster.nodes[a].name);
+    copy_dir(&cluster.nodes[a].data_dir(), &copy.data_dir());
+    // On the disks of a and b alone.
+    cluster.nodes[b].client(TIMEOUT).put("key", "new").unwrap();
+    cluster.nodes[b].kill();
+
+    // c knows neither a nor its copy, and may meet either first.
+    let peers = [a, c].map(|i| {
+        let node = &cluster.nodes[i];
+        let name = if i == a { "original" } else { &node.name };
+        format!("{name}@{}", node.address)
+    });
+    copy.set("PEERS", peers.join(",")).start();
+    copy.wait_log("starts: node");
+    cluster.nodes[c].start();
+    if let Ok(reply) = cluster.nodes[c].client(TIMEOUT).get("key") {
+        assert_eq!(reply.result.expect("it was put").value, "new");
+    }
+    copy.kill();
+    cluster.nodes[b].start();
+    // With the original or, where that was refused for its copy's sake, with c.
+    let reply = cluster.nodes[b].client(SOON).get("key").expect("two of three know each other");
+    assert_eq!(reply.result.expect("it was put").value, "new");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! What the verdict means:
 //! - [`Linearizable`](Verdict::Linearizable): there is an order of the operations in which each stands between its call
-//!   and its answer, and in which the [`model`] gives exactly the answers that were given, values, versions and (where
+//!   and its answer, and in which the `model` gives exactly the answers that were given, values, versions and (where
 //!   they were recorded) revisions. An operation without an answer stands anywhere after its call, or nowhere.
 //! - [`Violated`](Verdict::Violated): there is none.
 //! - [`Unknown`](Verdict::Unknown): it was not found out. Neither of the two, and to be counted as such.
@@ -10,13 +10,13 @@
 //! To find an order is hard in general (Gibbons and Korach, 1997), and easy with a witness. There are two ways:
 //!
 //! - **Every answer has its revision**, as Phalanx's do. The revision grows by one with each write that changes something,
-//!   so it is the order, but for the writes without an answer. The [`revisions`] are first held against each other and
+//!   so it is the order, but for the writes without an answer. The `revisions` are first held against each other and
 //!   against real time, in the time of a sort. The search then walks along them over the whole store at once, and chooses
 //!   only among the unanswered writes for the revisions that nobody was told.
 //! - **Some answer has none.** Linearizability is local (Herlihy and Wing, 1990): what shares no key is judged apart. Keys
 //!   that a transaction or a range read touches together are one part. Revisions are left out of the judgement.
 //!
-//! Both end in the same [`search`]: J. M. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (1993), as improved
+//! Both end in the same `search`: J. M. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (1993), as improved
 //! by G. Lowe, "Testing for Linearizability" (2017), with bounded steps.
 
 mod model;
