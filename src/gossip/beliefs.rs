@@ -137,7 +137,7 @@ impl Gossip {
         } else if life == member.life() && state == State::Suspect {
             let suspicion = member.suspicion.as_mut();
             if suspicion.is_some_and(|suspicion| suspicion.confirm(now, verdict.by)) {
-                self.tell(now, verdict.raft_id, News::Verdict(*verdict));
+                self.tell_confirmation(now, verdict);
             }
         }
     }

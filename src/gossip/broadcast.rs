@@ -1,8 +1,9 @@
-//! News on their way: what is still to be told, one piece for each node.
+//! News on their way: what is still to be told, one piece for each node; of a suspect, one for each who suspects it.
 //!
 //! A piece of news leaves on every packet until it was sent `retransmit_mult` x ceil(log10(n + 1)) times, n being the
 //! size of the mesh (memberlist's limit). The least told goes first, among those the newest. A newer piece about a
-//! node replaces the older one.
+//! node replaces the older ones; a confirmation of a suspicion stands beside it. (Were it to replace it, nodes that begin
+//! to suspect at the same moment would pass on each other's confirmations in place of their own, and none would have enough.)
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,20 +27,31 @@ struct Piece {
 /// The queue.
 #[derive(Debug, Default)]
 pub(super) struct Broadcasts {
-    pieces: BTreeMap<u64, Piece>,
+    /// By the node that they are of, and who confirms; 0 for what stands alone.
+    pieces: BTreeMap<(u64, u64), Piece>,
     order: u64,
 }
 
 impl Broadcasts {
-    /// Tell this of the node `raft_id`.
+    /// Tell this of the node `raft_id`, and nothing else.
     pub fn push(&mut self, raft_id: u64, update: Update) {
+        self.pieces.retain(|(of, _), _| *of != raft_id);
+        self.insert((raft_id, 0), update);
+    }
+
+    /// Tell this too of the node `raft_id`: `by` confirms it.
+    pub fn push_beside(&mut self, raft_id: u64, by: u64, update: Update) {
+        self.insert((raft_id, by), update);
+    }
+
+    fn insert(&mut self, key: (u64, u64), update: Update) {
         self.order += 1;
         if self.pieces.len() >= PIECES_MAX
             && let Some((&most_told, _)) = self.pieces.iter().max_by_key(|(_, piece)| piece.sent)
         {
             self.pieces.remove(&most_told);
         }
-        self.pieces.insert(raft_id, Piece { update, sent: 0, order: self.order });
+        self.pieces.insert(key, Piece { update, sent: 0, order: self.order });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -53,14 +65,14 @@ impl Broadcasts {
 
     /// What fits into `room` bytes as elements of a repeated field, appended to `updates`.
     pub fn fill(&mut self, mut room: usize, sent_max: u32, updates: &mut Vec<Update>) {
-        let mut ranking: Vec<(u32, Reverse<u64>, u64)> = self
+        let mut ranking: Vec<(u32, Reverse<u64>, (u64, u64))> = self
             .pieces
             .iter()
-            .map(|(raft_id, piece)| (piece.sent, Reverse(piece.order), *raft_id))
+            .map(|(key, piece)| (piece.sent, Reverse(piece.order), *key))
             .collect();
         ranking.sort_unstable();
-        for (_, _, raft_id) in ranking {
-            let Some(piece) = self.pieces.get_mut(&raft_id) else { continue };
+        for (_, _, key) in ranking {
+            let Some(piece) = self.pieces.get_mut(&key) else { continue };
             let len = element_len(&piece.update);
             if len > room {
                 continue;
@@ -69,7 +81,7 @@ impl Broadcasts {
             updates.push(piece.update.clone());
             piece.sent += 1;
             if piece.sent >= sent_max {
-                self.pieces.remove(&raft_id);
+                self.pieces.remove(&key);
             }
         }
     }
@@ -119,6 +131,21 @@ mod tests {
         let mut sent = Vec::new();
         queue.fill(1000, 4, &mut sent);
         assert_eq!(sent, [update(1, 7)]);
+    }
+
+    #[test]
+    fn confirmations_stand_beside_each_other_until_there_is_other_news() {
+        let mut queue = Broadcasts::default();
+        queue.push(1, update(1, 1));
+        queue.push_beside(1, 8, update(1, 2));
+        queue.push_beside(1, 9, update(1, 3));
+        let mut sent = Vec::new();
+        queue.fill(1000, 4, &mut sent);
+        assert_eq!(sent, [update(1, 3), update(1, 2), update(1, 1)]);
+        queue.push(1, update(1, 4));
+        sent.clear();
+        queue.fill(1000, 4, &mut sent);
+        assert_eq!(sent, [update(1, 4)]);
     }
 
     #[test]

@@ -26,6 +26,13 @@ impl Gossip {
         self.spread_soon(now);
     }
 
+    /// From now on, everybody is to hear that somebody else suspects this node too.
+    pub(super) fn tell_confirmation(&mut self, now: Duration, verdict: &Verdict) {
+        let update = as_update(*verdict);
+        self.broadcasts.push_beside(verdict.raft_id, verdict.by, update);
+        self.spread_soon(now);
+    }
+
     /// From now on, everybody is to hear how this node describes itself.
     pub(super) fn introduce_soon(&mut self, now: Duration) {
         self.introductions = sent_max(self.settings.retransmit_mult, self.members.mesh_size());
