@@ -2,6 +2,9 @@
 //!
 //! Client `c` owns the register `r<c>`, which it sets to 1, 2, 3 and so on, each time in one transaction with a key of
 //! that write alone. So a version above 1 of such a key is a write applied twice, and a missing key one that was lost.
+//! Besides, some of these transactions put or swap keys that all clients share.
+//!
+//! All of it is recorded too, and the whole must be linearizable, as `sim` judges it. No value is written twice to a key.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +13,17 @@ use bytes::Bytes;
 
 use super::machine::Machine;
 use super::world::{Answer, World};
+use crate::sim::history::{self, Asked, History, OperationId, put};
+use crate::sim::linearizability::{Verdict, judge};
 use crate::wire::client::{
-    Code, Error as Refusal, Get, Op, Put, Response, Txn, Write, op, request, response,
+    Code, Compare, Error as Refusal, Get, GetOp, Op, Range, Response, Txn, Write, compare, op,
+    request, response,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(800);
+
+/// All clients write them.
+const SHARED_KEYS: [&str; 2] = ["s0", "s1"];
 
 /// What a client knows of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +38,7 @@ enum Fate {
 struct Attempts {
     number: u64,
     write: Write,
+    recorded: OperationId,
     /// The attempt in flight.
     request: Option<u64>,
     /// An attempt may have been applied.
@@ -38,16 +48,21 @@ struct Attempts {
 
 struct Reading {
     request: u64,
-    register: usize,
+    /// `None`: it reads something else.
+    register: Option<usize>,
     stale: bool,
     /// The register had this value at least when the read began.
     floor: u64,
+    /// As a read that must not be stale.
+    recorded: Option<OperationId>,
 }
 
 #[derive(Default)]
 struct Client {
     number: u64,
     since: u64,
+    /// By key, the value that it read last.
+    seen: BTreeMap<Bytes, Bytes>,
     writing: Option<Attempts>,
     reading: Option<Reading>,
 }
@@ -63,8 +78,13 @@ pub(super) struct Clients {
     floors: Vec<Vec<(Duration, u64)>>,
     /// Of a round of [`Clients::act`], that a client that is idle writes.
     pub eagerness: f64,
+    /// A planted fault: reads without a round of ReadIndex are taken for such with one.
+    pub trust_stale_reads: bool,
+    pub history: History,
     pub reads: u64,
     pub aged_reads: u64,
+    /// Swaps that were done, as the key had the value that was expected.
+    pub swaps: u64,
 }
 
 impl Clients {
@@ -74,8 +94,11 @@ impl Clients {
             fates: BTreeMap::new(),
             floors: vec![vec![(Duration::ZERO, 0)]; count],
             eagerness: 0.3,
+            trust_stale_reads: false,
+            history: History::default(),
             reads: 0,
             aged_reads: 0,
+            swaps: 0,
         }
     }
 
@@ -113,21 +136,18 @@ impl Clients {
         let client = &mut self.clients[c];
         client.number += 1;
         let number = client.number;
-        let value = Bytes::from(number.to_string());
-        let put = |key: String| {
-            let put = Put { key: key.into(), value: value.clone() };
-            Op { op: Some(op::Op::Put(put)) }
-        };
-        let success = vec![put(register(c)), put(own_key(c, number))];
+        let txn = client.transaction(c, &mut world.rng);
+        let asked = Asked::Write(txn.clone());
         let write = Write {
             request_id: world.rng.u128(..).to_be_bytes().to_vec().into(),
             since: client.since,
-            txn: Some(Txn { success, ..Txn::default() }),
+            txn: Some(txn),
         };
         self.fates.insert((c, number), Fate::Unknown);
         client.writing = Some(Attempts {
             number,
             write,
+            recorded: self.history.call(c as u64, world.next_moment(), asked),
             request: None,
             maybe_applied: false,
             again_at: world.now,
@@ -145,12 +165,21 @@ impl Clients {
     }
 
     fn begin_read(&mut self, c: usize, to: usize, world: &mut World) {
-        let register = world.rng.usize(..self.clients.len());
         let stale = world.rng.u8(..4) == 0;
-        let get = Get { key: self::register(register).into(), stale };
-        let request = world.request(to, c as u64, TIMEOUT, request::Command::Get(get));
-        let floor = self.floor(register);
-        self.clients[c].reading = Some(Reading { request, register, stale, floor });
+        let register = (world.rng.u8(..4) > 0).then(|| world.rng.usize(..self.clients.len()));
+        let (asked, command) = if register.is_none() && world.rng.bool() {
+            let range = Range { from: "r".into(), to: "t".into(), stale, ..Range::default() };
+            (Asked::Range(range.clone()), request::Command::Range(range))
+        } else {
+            let key = register.map_or_else(|| shared_key(&mut world.rng), self::register);
+            let key = Bytes::from(key);
+            (Asked::Get(key.clone()), request::Command::Get(Get { key, stale }))
+        };
+        let request = world.request(to, c as u64, TIMEOUT, command);
+        let is_judged = !stale || self.trust_stale_reads;
+        let recorded = is_judged.then(|| self.history.call(c as u64, world.next_moment(), asked));
+        let floor = register.map_or(0, |register| self.floor(register));
+        self.clients[c].reading = Some(Reading { request, register, stale, floor, recorded });
     }
 
     fn floor(&self, register: usize) -> u64 {
@@ -165,7 +194,7 @@ impl Clients {
     }
 
     pub fn take_answers(&mut self, world: &mut World) {
-        for Answer { at, connection, id, response } in world.take_answers() {
+        for Answer { at, moment, connection, id, response } in world.take_answers() {
             let c = connection as usize;
             if connection == OPERATOR {
                 continue;
@@ -174,13 +203,33 @@ impl Clients {
                 self.clients[c].since = self.clients[c].since.max(response.applied);
             }
             let client = &mut self.clients[c];
-            if client.writing.as_ref().is_some_and(|writing| writing.request == Some(id)) {
+            if let Some(writing) = client.writing.as_ref().filter(|it| it.request == Some(id)) {
+                let recorded = writing.recorded;
+                self.record(c, moment, Some(recorded), response.as_ref());
                 self.end_attempt(c, at, response, world);
-            } else if let Some(reading) = client.reading.take_if(|reading| reading.request == id) {
+            } else if let Some(reading) = client.reading.take_if(|it| it.request == id) {
+                self.record(c, moment, reading.recorded, response.as_ref());
                 self.end_read(&reading, at, response);
             } else {
                 panic!("an answer to no request: {id}");
             }
+        }
+    }
+
+    /// Takes note of what an answer tells, if it is no refusal.
+    fn record(
+        &mut self,
+        c: usize,
+        moment: u64,
+        recorded: Option<OperationId>,
+        response: Option<&Response>,
+    ) {
+        let Some(Response { result: Some(result), revision, .. }) = response else { return };
+        let Some(answer) = history::Answer::of_response(result) else { return };
+        let found = answer.records().map(|kv| (kv.key.clone(), kv.value.clone()));
+        self.clients[c].seen.extend(found);
+        if let Some(id) = recorded {
+            self.history.answer(id, moment, Some(*revision), answer);
         }
     }
 
@@ -196,7 +245,12 @@ impl Clients {
         let number = writing.number;
         match response.map(|response| response.result) {
             Some(Some(response::Result::Txn(result))) => {
-                assert!(result.succeeded && result.results.len() == 2, "{result:?}");
+                let txn = writing.write.txn.as_ref().expect("a write has a transaction");
+                let is_swap = !txn.compares.is_empty();
+                let ops = if result.succeeded { &txn.success } else { &txn.failure };
+                let is_whole = result.results.len() == ops.len();
+                assert!((result.succeeded || is_swap) && is_whole, "{result:?}");
+                self.swaps += u64::from(result.succeeded && is_swap);
                 self.fates.insert((c, number), Fate::Acknowledged);
                 check_durable(world, &writing.write);
                 return self.raise(c, at, number);
@@ -209,6 +263,7 @@ impl Clients {
                 }
                 if !writing.maybe_applied && world.rng.u8(..3) == 0 {
                     self.fates.insert((c, number), Fate::Refused);
+                    self.history.fail(writing.recorded);
                     return;
                 }
             }
@@ -224,8 +279,8 @@ impl Clients {
         else {
             return;
         };
+        let Some(register) = reading.register else { return };
         let value = result.kv.map_or(0, |kv| number(&kv.value));
-        let register = reading.register;
         assert!(value <= self.clients[register].number, "a value that nobody wrote");
         if !reading.stale {
             self.reads += 1;
@@ -243,6 +298,15 @@ impl Clients {
             let known = self.floors[register].iter().rev().find(|(since, _)| *since <= as_of);
             let floor = known.map_or(0, |(_, value)| *value);
             assert!(value >= floor, "a stale read is older than the {age_ms} ms that it tells");
+        }
+    }
+
+    /// All that the clients were answered must be what one store would have said to one client at a time.
+    pub fn check_history(&self) {
+        match judge(&self.history) {
+            Verdict::Linearizable => {}
+            Verdict::Violated(violation) => panic!("{}", violation.explain(&self.history)),
+            Verdict::Unknown(why) => panic!("not known to be linearizable: {why}"),
         }
     }
 
@@ -277,6 +341,39 @@ impl Clients {
     }
 }
 
+impl Client {
+    /// The next write of client `c`: of its register and a key of this write alone, and perhaps of shared keys.
+    fn transaction(&self, c: usize, rng: &mut fastrand::Rng) -> Txn {
+        let own_key = own_key(c, self.number);
+        let number = self.number.to_string();
+        let own = vec![put(register(c), number.clone()), put(own_key.clone(), number)];
+        // Of shared keys, each write's value is the name of its own key: nobody else writes that.
+        match rng.u8(..6) {
+            0..=2 => Txn { success: own, ..Txn::default() },
+            3 => {
+                let shared = SHARED_KEYS.map(|key| put(key, own_key.clone()));
+                Txn { success: own.into_iter().chain(shared).collect(), ..Txn::default() }
+            }
+            _ => self.swap(shared_key(rng), own_key, own),
+        }
+    }
+
+    /// Puts `new` in the place of what was seen under the key last, and else looks there. Does `also` in any case.
+    fn swap(&self, key: String, new: String, also: Vec<Op>) -> Txn {
+        let old = self.seen.get(key.as_bytes()).cloned().unwrap_or_default();
+        let is_old = Compare {
+            key: key.clone().into(),
+            operator: compare::Operator::Equal.into(),
+            target: Some(compare::Target::Value(old)),
+        };
+        let look = GetOp { key: key.clone().into() };
+        let (mut success, mut failure) = (also.clone(), also);
+        success.push(put(key, new));
+        failure.push(Op { op: Some(op::Op::Get(look)) });
+        Txn { compares: vec![is_old], success, failure }
+    }
+}
+
 /// An acknowledged write is on the disks of a majority of the voters: one of one, two of three; of five machines, three may
 /// vote as yet.
 fn check_durable(world: &World, write: &Write) {
@@ -288,6 +385,10 @@ fn check_durable(world: &World, write: &Write) {
 
 fn register(c: usize) -> String {
     format!("r{c}")
+}
+
+fn shared_key(rng: &mut fastrand::Rng) -> String {
+    SHARED_KEYS[rng.usize(..SHARED_KEYS.len())].to_owned()
 }
 
 fn own_key(c: usize, number: u64) -> String {

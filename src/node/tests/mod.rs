@@ -1,8 +1,8 @@
 //! Whole nodes in a simulated world: every test is a run, or many, that a seed determines.
 //!
 //! - [`world`]: time, network, disks and threads, in a [`weather`]; [`view`]: what is seen of it. [`machine`]: what runs
-//!   in it. [`witness`]: what a disk holds, and that nothing is said before it does. [`clients`]: requests, and what
-//!   became of them.
+//!   in it. [`witness`]: what a disk holds, and that nothing is said before it does. [`clients`]: requests, what
+//!   became of them, and the history by which `sim` judges them.
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
 //!   [`limits`]: bounds. [`golden`]: transcripts.

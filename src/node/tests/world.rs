@@ -44,6 +44,8 @@ struct Scheduled {
 /// What a client learns.
 pub(super) struct Answer {
     pub at: Duration,
+    /// See [`World::next_moment`].
+    pub moment: u64,
     pub connection: ConnectionId,
     pub id: u64,
     /// `None`: the connection ended first.
@@ -60,6 +62,7 @@ pub(super) struct World {
     events: BTreeMap<(Duration, u64), Scheduled>,
     last_event: u64,
     last_request: u64,
+    last_moment: u64,
     answers: Vec<Answer>,
     /// Machines that start are told where the others gossip.
     pub is_meshed: bool,
@@ -88,6 +91,7 @@ impl World {
             events: BTreeMap::new(),
             last_event: 0,
             last_request: 0,
+            last_moment: 0,
             answers: Vec::new(),
             is_meshed: false,
             forwards: 0,
@@ -125,7 +129,7 @@ impl World {
             self.end_inbound(to, from);
         }
         for (connection, id) in self.machines[i].crash(tear, &mut self.rng) {
-            self.answers.push(Answer { at: self.now, connection, id, response: None });
+            self.note_answer(connection, id, None);
         }
         for other in 0..self.machines.len() {
             self.break_link(other, i);
@@ -208,6 +212,12 @@ impl World {
         let since = self.node(i).applied_index();
         let write = Write { request_id, since, txn: Some(Txn { success, ..Txn::default() }) };
         self.request(i, 0, timeout, request::Command::Write(write))
+    }
+
+    /// What clients do and learn has each its own moment, in their order: several answers may come at one time.
+    pub fn next_moment(&mut self) -> u64 {
+        self.last_moment += 1;
+        self.last_moment
     }
 
     pub fn take_answers(&mut self) -> Vec<Answer> {
@@ -466,7 +476,12 @@ impl World {
         self.tell(|world| super::golden::answer(world, i, &response));
         let expected = self.process(i).unanswered.remove(&(connection, id));
         assert!(expected.is_some(), "{} answers request {id} twice", self.machines[i].name);
-        self.answers.push(Answer { at: self.now, connection, id, response: Some(response) });
+        self.note_answer(connection, id, Some(response));
+    }
+
+    fn note_answer(&mut self, connection: ConnectionId, id: u64, response: Option<Response>) {
+        let (at, moment) = (self.now, self.next_moment());
+        self.answers.push(Answer { at, moment, connection, id, response });
     }
 
     fn check_answered(&mut self, i: usize) {
