@@ -1,5 +1,5 @@
-//! Clients that fight over few keys with every kind of request, and record it. Half of them know one node each, the others
-//! all: a node that is out of date is asked, and so is one that has just come back.
+//! Clients that fight over few keys with every kind of request, and record it. A third of them know all nodes, a third one
+//! each, and a third reads from one each: whatever a node still answers that the others have left behind, they hear.
 //!
 //! Most writes tell what they replace. A write without an answer then seldom leaves it open which revision it had, and
 //! the judge comes to a verdict in few steps.
@@ -18,7 +18,7 @@ use phalanx::wire::client::{Op, Txn};
 use crate::harness::{Cluster, SOON, wait_until};
 use crate::recorder::Recorder;
 
-const CLIENTS: usize = 6;
+const CLIENTS: usize = 9;
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Shorter than an election: some requests end without an answer, and their writes stay open.
 const OPTIONS: Options =
@@ -45,6 +45,7 @@ impl Clients {
             let (client, shared) = (connect(cluster, number), shared.clone());
             let recorder = Recorder::new(number as u64, client, clock);
             let mut fighter = Fighter::new(recorder, rng.fork());
+            fighter.only_reads = number < cluster.nodes.len();
             thread::spawn(move || {
                 fighter.fight(&shared);
                 fighter.recorder.history
@@ -77,12 +78,12 @@ impl Clients {
     }
 }
 
-/// The first clients know one node each, which is their only way.
+/// The first clients know one node each, which is their only way. Twice as many as there are nodes.
 fn connect(cluster: &Cluster, number: usize) -> Client {
     let home = number % cluster.nodes.len();
     let mut addresses = cluster.addresses();
     addresses.rotate_left(home);
-    if number < cluster.nodes.len() {
+    if number < 2 * cluster.nodes.len() {
         addresses.truncate(1);
     }
     cluster.nodes[home].inside(|| Client::connect(addresses, OPTIONS)).expect("they are addresses")
@@ -95,6 +96,8 @@ fn everything() -> Asked {
 struct Fighter {
     recorder: Recorder,
     rng: fastrand::Rng,
+    /// Never waits for a write, and so has time for a node that can do none.
+    only_reads: bool,
     /// Values that it wrote: no two are the same in a run.
     values: u64,
     /// What it last saw under each key.
@@ -103,7 +106,7 @@ struct Fighter {
 
 impl Fighter {
     fn new(recorder: Recorder, rng: fastrand::Rng) -> Fighter {
-        Fighter { recorder, rng, values: 0, seen: HashMap::new() }
+        Fighter { recorder, rng, only_reads: false, values: 0, seen: HashMap::new() }
     }
 
     fn fight(&mut self, shared: &Shared) {
@@ -128,7 +131,7 @@ impl Fighter {
 
     fn next(&mut self) -> Asked {
         let (key, other) = self.two_keys();
-        match self.rng.u8(..20) {
+        match self.rng.u8(..if self.only_reads { 7 } else { 20 }) {
             0..6 => Asked::get(key),
             6 => everything(),
             7 => Asked::put(key, self.value()),
