@@ -234,6 +234,10 @@ impl<M: Map> Node<M> {
         };
         let name = leader.map_or("none".to_owned(), |raft_id| self.name_of(raft_id));
         ::log::info!("{} in term {}, leader: {name}", role_name(role), replica.term());
+        if let Some(lost) = self.known.leader.filter(|lost| leader != Some(*lost)) {
+            // Silent, or deposed because it was.
+            self.gossip.doubt(self.now.monotonic, lost);
+        }
         let leads_since = self.now.monotonic;
         self.known = KnownLeader { role, leader, leaderless_since, leads_since };
         self.describe_anew();
