@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("replica", &["wire", "limits", "error"]),
     ("log",     &["wire", "limits", "error"]),
     ("store",   &["wire", "limits", "error"]),
-    ("gossip",  &["wire", "limits"]),
+    ("gossip",  &["wire", "limits", "metrics"]),
     ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
     ("http",    &["limits", "metrics"]),
     ("client",  &["wire", "limits", "error"]),

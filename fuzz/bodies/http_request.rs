@@ -9,11 +9,11 @@
 //! `\r` put in front.
 
 use phalanx::http::{
-    Connection, Health, MeshCounters, MeshPage, Method, NodeState, Page, Request, Status,
-    StatusPage, Step, reject, respond,
+    Connection, Health, MeshPage, Method, NodeState, Page, Request, Status, StatusPage, Step,
+    reject, respond,
 };
 use phalanx::limits::HTTP_HEAD_LEN_MAX;
-use phalanx::metrics::{Counters, LatencySummary};
+use phalanx::metrics::{Counters, GossipCounters, LatencySummary};
 
 use super::input::Input;
 
@@ -94,7 +94,7 @@ fn page() -> Page {
     let mesh = MeshPage {
         nodes: Vec::new(),
         health: 0,
-        counters: MeshCounters::default(),
+        counters: GossipCounters::default(),
         seed_lookups_failed: 0,
         datagrams_dropped: 0,
     };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Result;
 use super::args::{RemoveMember, TransferLeader};
 use super::output::{Output, table};
-use super::status::{ask, is_gone};
+use super::status::{ask, is_gone, print};
 use crate::client::{Client, Member, MeshNode, MeshState, NodeRole, Status};
 use crate::wire::client::Identity;
 
@@ -37,21 +37,8 @@ struct Row {
 pub fn members(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Result<()> {
     let status = client.status()?.result;
     let rows = rows(&status, timeout);
-    out.line(
-        || {
-            let nodes: Vec<_> = rows.iter().map(row_json).collect();
-            let (leader, unavailable) = (&status.leader_name, &status.unavailable);
-            json!({ "leader": leader, "unavailable": unavailable, "nodes": nodes })
-        },
-        || {
-            let mut text = table(HEAD, rows.iter().map(Row::cells));
-            if !status.unavailable.is_empty() {
-                text += &format!("\nunavailable: {}", status.unavailable);
-            }
-            text
-        },
-    )?;
-    Ok(())
+    let nodes = || rows.iter().map(row_json).collect();
+    print(&status, nodes, || table(HEAD, rows.iter().map(Row::cells)), out)
 }
 
 pub fn remove(client: &Client, remove: RemoveMember, out: &mut Output<'_>) -> Result<()> {

@@ -59,10 +59,7 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
         padded.collect::<String>().trim_end().to_owned()
     };
-    lines.iter().map(line).collect::<Vec<_>>().join(
-        "
-",
-    )
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes in JSON: a string if they are UTF-8, else `{"hex": ...}`.

@@ -30,18 +30,23 @@ struct Row {
 pub fn status(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Result<()> {
     let status = client.status()?.result;
     let rows = rows(&status, timeout);
-    let leader = status.leader_name.clone();
+    let nodes = || rows.iter().map(row_json).collect();
+    print(&status, nodes, || table(HEAD, rows.iter().map(Row::cells)), out)
+}
+
+/// Prints a row for each node, and with them why requests are refused, if they are.
+pub(super) fn print(
+    status: &Status,
+    nodes: impl FnOnce() -> Vec<Value>,
+    table: impl FnOnce() -> String,
+    out: &mut Output<'_>,
+) -> Result<()> {
+    let Status { leader_name, unavailable, .. } = status;
     out.line(
-        || {
-            let nodes: Vec<_> = rows.iter().map(row_json).collect();
-            json!({ "leader": leader, "unavailable": status.unavailable, "nodes": nodes })
-        },
-        || {
-            let mut text = table(HEAD, rows.iter().map(Row::cells));
-            if !status.unavailable.is_empty() {
-                text += &format!("\nunavailable: {}", status.unavailable);
-            }
-            text
+        || json!({ "leader": leader_name, "unavailable": unavailable, "nodes": nodes() }),
+        || match unavailable.as_str() {
+            "" => table(),
+            why => format!("{}\nunavailable: {why}", table()),
         },
     )?;
     Ok(())

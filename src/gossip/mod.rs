@@ -63,10 +63,11 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::limits::GOSSIP_SEEDS_MAX;
+use crate::metrics::GossipCounters;
 use crate::wire::gossip::Node;
 
 pub use members::{Member, State};
-pub use output::{Counters, Event, Output};
+pub use output::{Event, Output};
 pub use packet::Refused;
 pub use settings::Settings;
 
@@ -112,7 +113,7 @@ pub struct Gossip {
     /// The end of the last stall.
     resumed_at: Duration,
     told: BTreeMap<Topic, Duration>,
-    counters: Counters,
+    counters: GossipCounters,
 }
 
 impl Gossip {
@@ -140,7 +141,7 @@ impl Gossip {
             retried_at: now,
             resumed_at: now,
             told: BTreeMap::new(),
-            counters: Counters::default(),
+            counters: GossipCounters::default(),
             rng,
         })
     }
@@ -212,7 +213,7 @@ impl Gossip {
     }
 
     /// What happened since the start.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &GossipCounters {
         &self.counters
     }
 

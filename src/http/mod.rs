@@ -24,7 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use mesh::{Liveness, MeshCounters, MeshNodePage, MeshPage};
+pub use mesh::{Liveness, MeshNodePage, MeshPage};
 pub use request::{Connection, Method, Request, Step};
 pub use response::{Status, reject, respond};
 pub use status::{Health, NodeState, Page, PeerStatus, StatusPage};

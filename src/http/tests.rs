@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{HTTP_HEAD_LEN_MAX, HTTP_HEADERS_MAX};
-use crate::metrics::{Counters, LatencySummary};
+use crate::metrics::{Counters, GossipCounters, LatencySummary};
 
 fn page() -> Page {
     let peer = PeerStatus {
@@ -28,7 +28,7 @@ fn page() -> Page {
     let mesh = MeshPage {
         nodes: vec![node],
         health: 1,
-        counters: MeshCounters { probes: 17, ..MeshCounters::default() },
+        counters: GossipCounters { probes: 17, ..GossipCounters::default() },
         seed_lookups_failed: 3,
         datagrams_dropped: 4,
     };

@@ -58,13 +58,11 @@ impl<M: Map> Node<M> {
                 self.insert_write(origin, deadline, write);
                 Ok(None)
             }
-            Some(
-                command @ (request::Command::RemoveMember(_) | request::Command::TransferLeader(_)),
-            ) => {
-                let Some(order) = Order::of_request(&command) else { return Ok(None) };
-                order.check().and_then(|()| self.admit()).map_err(Refused)?;
-                self.insert_order(origin, deadline, order, false);
-                Ok(None)
+            Some(request::Command::RemoveMember(order)) => {
+                self.take_in_order(origin, deadline, Order::removal(&order))
+            }
+            Some(request::Command::TransferLeader(order)) => {
+                self.take_in_order(origin, deadline, Order::transfer(&order))
             }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
@@ -87,6 +85,17 @@ impl<M: Map> Node<M> {
                 Ok(None)
             }
         }
+    }
+
+    fn take_in_order(
+        &mut self,
+        origin: Origin,
+        deadline: Duration,
+        order: Order,
+    ) -> Result<Option<Response>> {
+        order.check().and_then(|()| self.admit()).map_err(crate::error::Error::Refused)?;
+        self.insert_order(origin, deadline, order, false);
+        Ok(None)
     }
 
     /// Whether a request that needs the cluster may come in.

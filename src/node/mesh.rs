@@ -11,8 +11,9 @@ use bytes::Bytes;
 
 use super::{LinkTarget, MeshSettings, Node, Stage, peers};
 use crate::error::{Error, Result};
-use crate::gossip::{Counters, Event, Gossip, Member, Output, State};
+use crate::gossip::{Event, Gossip, Member, Output, State};
 use crate::limits::LINK_TARGETS_MAX;
+use crate::metrics::GossipCounters;
 use crate::replica::FINE_TICKS;
 use crate::store::map::Map;
 use crate::wire::client::{Identity, MeshNode, NodeRole, mesh_node};
@@ -217,7 +218,7 @@ impl<M: Map> Node<M> {
     }
 
     /// What gossip has counted.
-    pub fn gossip_counters(&self) -> Counters {
+    pub fn gossip_counters(&self) -> GossipCounters {
         *self.gossip.counters()
     }
 

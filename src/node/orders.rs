@@ -16,7 +16,7 @@ use crate::limits::{NAME_LEN_MAX, ORDERS_MAX};
 use crate::replica::membership::{self, Removal, Seen};
 use crate::store::map::Map;
 use crate::wire::client::{
-    Code, Done, Error as Refusal, Identity, RemoveMember, TransferLeader, request, response,
+    Code, Done, Error as Refusal, Identity, RemoveMember, TransferLeader, response,
 };
 use crate::wire::log::Membership;
 use crate::wire::peer::forward;
@@ -43,26 +43,17 @@ pub(super) struct Order {
 }
 
 impl Order {
-    fn removal(order: &RemoveMember) -> Order {
+    pub fn removal(order: &RemoveMember) -> Order {
         Order::new(Kind::Remove, &order.name, order.raft_id)
     }
 
-    fn transfer(order: &TransferLeader) -> Order {
+    pub fn transfer(order: &TransferLeader) -> Order {
         Order::new(Kind::Transfer, &order.name, order.raft_id)
     }
 
     fn new(kind: Kind, name: &str, raft_id: u64) -> Order {
         let raft_id = Some(raft_id).filter(|raft_id| *raft_id != 0);
         Order { kind, name: name.to_owned(), raft_id, handed_over_in: None }
-    }
-
-    /// As a client gives it.
-    pub fn of_request(command: &request::Command) -> Option<Order> {
-        match command {
-            request::Command::RemoveMember(order) => Some(Order::removal(order)),
-            request::Command::TransferLeader(order) => Some(Order::transfer(order)),
-            _ => None,
-        }
     }
 
     /// As another node passed it on.

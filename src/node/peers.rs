@@ -255,7 +255,9 @@ impl<M: Map> Node<M> {
             (Stage::Member(_), Some(formation::Message::Join(join))) => {
                 self.on_join(from.raft_id, join)
             }
-            (Stage::Member(_), Some(formation::Message::JoinReply(reply))) => {
+            (Stage::Member(_), Some(formation::Message::JoinReply(reply)))
+                if reply.cluster_id == self.identity.cluster_id =>
+            {
                 self.on_join_reply(reply)
             }
             (Stage::Free(_), Some(formation::Message::JoinReply(reply))) if reply.is_final => {

@@ -131,14 +131,14 @@ impl Requests {
 
     /// Whether a request may be carried out, as far as this node knows, although it gets no result.
     pub fn is_open(&self, token: Token) -> bool {
-        let place = self.table.get(&token).and_then(|request| match request.work {
-            Work::Write { place, .. } => Some(place),
-            // Once proposed, it may go on without this node.
-            Work::Order { place: Place::AwaitsLeader, .. } => None,
-            Work::Order { .. } => Some(Place::Forwarded { to: 0 }),
-            Work::Get { .. } | Work::Range(_) => None,
-        });
-        matches!(place, Some(Place::Proposed { .. } | Place::Forwarded { .. }))
+        self.table.get(&token).is_some_and(|request| match request.work {
+            Work::Write { place, .. } => {
+                matches!(place, Place::Proposed { .. } | Place::Forwarded { .. })
+            }
+            // What the leader began for it may come to pass without this node.
+            Work::Order { place, .. } => place != Place::AwaitsLeader,
+            Work::Get { .. } | Work::Range(_) => false,
+        })
     }
 
     /// Takes a request out, to answer it.

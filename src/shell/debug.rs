@@ -12,10 +12,9 @@ use glommio::timer::Timer;
 
 use super::pump::linger;
 use super::reactor::Reactor;
-use crate::gossip;
 use crate::http::{
-    Connection, Health, Liveness, MeshCounters, MeshNodePage, MeshPage, NodeState, Page,
-    PeerStatus, Status, StatusPage, Step, reject, respond,
+    Connection, Health, Liveness, MeshNodePage, MeshPage, NodeState, Page, PeerStatus, Status,
+    StatusPage, Step, reject, respond,
 };
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
 use crate::metrics::Counters;
@@ -151,7 +150,7 @@ fn mesh_page(reactor: &Reactor, nodes: Vec<MeshNode>) -> MeshPage {
     MeshPage {
         nodes: nodes.into_iter().map(mesh_node).collect(),
         health: node.gossip_health(),
-        counters: mesh_counters(node.gossip_counters()),
+        counters: node.gossip_counters(),
         seed_lookups_failed: reactor.mesh.seed_lookups_failed.get(),
         datagrams_dropped: reactor.mesh.datagrams_dropped.get(),
     }
@@ -174,56 +173,6 @@ fn mesh_node(node: MeshNode) -> MeshNodePage {
         version: node.version,
         rtt_ms: node.rtt_us.map(|us| us as f64 / 1000.0),
         since_ms: node.since_ms,
-    }
-}
-
-/// Field by field, so that none is forgotten.
-fn mesh_counters(counters: gossip::Counters) -> MeshCounters {
-    let gossip::Counters {
-        packets_in,
-        bytes_in,
-        packets_out,
-        bytes_out,
-        sync_bytes,
-        malformed,
-        other_cluster,
-        misaddressed,
-        unexpected_answers,
-        unreachable,
-        identity_conflicts,
-        members_refused,
-        pings_refused,
-        probes,
-        indirect_probes,
-        probes_failed,
-        refuted,
-        suspicions,
-        false_suspicions,
-        false_deaths,
-        stalls,
-    } = counters;
-    MeshCounters {
-        packets_in,
-        bytes_in,
-        packets_out,
-        bytes_out,
-        sync_bytes,
-        malformed,
-        other_cluster,
-        misaddressed,
-        unexpected_answers,
-        unreachable,
-        identity_conflicts,
-        members_refused,
-        pings_refused,
-        probes,
-        indirect_probes,
-        probes_failed,
-        refuted,
-        suspicions,
-        false_suspicions,
-        false_deaths,
-        stalls,
     }
 }
 

@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 /// The least time after which a link that takes nothing is given up.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
-/// How often to look for peers that no link was begun for, and for those that a link is wanted to no longer.
+/// How often to look for peers that no link was begun for, and whether one that was found twice still has its first link.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A link that is up.
