@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-const PROTOS: &[&str] = &["client.proto", "peer.proto", "log.proto", "gossip.proto"];
+const PROTOS: &[&str] =
+    &["client.proto", "peer.proto", "log.proto", "gossip.proto", "snapshot.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("proto");

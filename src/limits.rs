@@ -151,6 +151,29 @@ pub const BATCH_PAYLOAD_MAX: usize = 6 * MIB;
 /// What must stay free on the disk for writes to be accepted.
 pub const DISK_RESERVE: u64 = 64 * MIB as u64;
 
+/// Entries kept in memory for followers that are a little behind, once the map has durably passed them; who is further
+/// behind gets a snapshot.
+pub const RETAINED_ENTRIES_MAX: usize = 16 * KIB;
+/// Bytes of them.
+pub const RETAINED_LEN_MAX: usize = 16 * MIB;
+/// The same while a snapshot is on its way to a follower, which needs what comes after it. Past that it begins anew.
+pub const RETAINED_STREAMING_ENTRIES_MAX: usize = 256 * KIB;
+/// See [`RETAINED_STREAMING_ENTRIES_MAX`].
+pub const RETAINED_STREAMING_LEN_MAX: usize = 64 * MIB;
+
+// ---- Snapshots. ----
+
+/// Rows of one chunk, unless a single row is longer.
+pub const SNAPSHOT_CHUNK_LEN: usize = 256 * KIB;
+/// Chunks that are asked for ahead.
+pub const SNAPSHOT_WINDOW: u64 = 4;
+/// Snapshots that a node keeps open for others, nodes and clients together.
+pub const SNAPSHOTS_MAX: usize = 4;
+/// One of which nothing is asked for so long is given up.
+pub const SNAPSHOT_IDLE_MAX: Duration = Duration::from_secs(30);
+/// And any is after that: what it shows cannot be reused on disk while it is open.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(3600);
+
 // ---- The state machine. The first three are replicated state: see the module's doc. ----
 
 /// Raised with every change to what applying a command does.
@@ -159,6 +182,8 @@ pub const APPLY_VERSION: u32 = 1;
 pub const REMEMBERED_MAX: usize = 128 * KIB;
 /// Bytes of remembered results.
 pub const REMEMBERED_LEN_MAX: usize = 16 * MIB;
+/// Nodes tell each other the digest of their state at each index that is a multiple of this.
+pub const DIGEST_EVERY: u64 = 1024;
 /// Changes in memory, ahead of LMDB, after which a commit is begun.
 pub const BUFFER_COMMIT_LEN: usize = 4 * MIB;
 /// Age of the oldest such change after which a commit is begun.
@@ -211,6 +236,12 @@ const _: () = {
     assert!(RESULT_LEN_MAX < REMEMBERED_LEN_MAX);
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
+    assert!(RETAINED_LEN_MAX <= RETAINED_STREAMING_LEN_MAX);
+    assert!(RETAINED_ENTRIES_MAX <= RETAINED_STREAMING_ENTRIES_MAX);
+    // A part of a snapshot is a frame: its rows, or one row that is longer. A remembered result is the longest.
+    assert!(SNAPSHOT_CHUNK_LEN + RESULT_LEN_MAX + 64 * KIB < FRAME_LEN_MAX);
+    assert!(KEY_LEN_MAX + VALUE_LEN_MAX < RESULT_LEN_MAX);
+    assert!(SNAPSHOTS_MAX + SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(ORDERS_MAX < REQUESTS_MAX);
     // Whoever is removed in one change is remembered.

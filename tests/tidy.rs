@@ -326,11 +326,12 @@ fn each_dependency_has_its_reason() {
 
 // ---- The packages. ----
 
-/// What cargo knows of this package and all that it depends on, on this machine's kind.
+/// What cargo knows of this package and all that it depends on, on this machine's kind. The benchmark's dependencies, which
+/// no test builds, it may have to fetch.
 fn metadata() -> Value {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
+        .args(["metadata", "--format-version=1", "--locked", "--filter-platform"])
         .arg(platform)
         .current_dir(root())
         .output()

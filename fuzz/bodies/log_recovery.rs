@@ -309,8 +309,9 @@ fn record(input: &mut Input<'_>, expected: &Contents) -> Record {
             name: String::from_utf8_lossy(input.sized(6)).into_owned(),
             ..Promise::default()
         }),
+        ..Standing::default()
     });
-    Record { entries, hard_state, standing }
+    Record { entries, hard_state, standing, ..Record::default() }
 }
 
 /// Behind the last entry, or up to three before that.
@@ -343,7 +344,7 @@ fn forged_record(input: &mut Input<'_>) -> Vec<u8> {
         .map(|i| Entry { index: first.wrapping_add(i.wrapping_mul(step)), ..Entry::default() });
     let hard_state = HardState { commit: input.u64(), ..HardState::default() };
     let record =
-        Record { entries: entries.collect(), hard_state: Some(hard_state), standing: None };
+        Record { entries: entries.collect(), hard_state: Some(hard_state), ..Record::default() };
     record.encode_to_vec()
 }
 

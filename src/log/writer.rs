@@ -142,6 +142,7 @@ impl Log {
             entries: Vec::new(),
             hard_state: record.hard_state.is_none().then_some(self.hard_state),
             standing: record.standing.is_none().then(|| self.standing.clone()),
+            ..Record::default()
         });
         let carried_len = carried.as_ref().map_or(0, Record::encoded_len);
         let header = Header {

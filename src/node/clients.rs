@@ -64,6 +64,9 @@ impl<M: Map> Node<M> {
             Some(request::Command::TransferLeader(order)) => {
                 self.take_in_order(origin, deadline, Order::transfer(&order))
             }
+            Some(request::Command::ReadSnapshot(_)) => {
+                Err(Refused(refusal(Code::Invalid, "this server gives no snapshots")))
+            }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
                 if get.stale {

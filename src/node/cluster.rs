@@ -140,8 +140,13 @@ impl<M: Map> Node<M> {
         entries: Vec<Entry>,
         waiting_for: &str,
     ) {
-        let standing = Standing { cluster_id: cluster_id.clone().into(), promise: None };
-        let record = Record { entries: entries.clone(), hard_state, standing: Some(standing) };
+        let standing = Standing { cluster_id: cluster_id.clone().into(), ..Standing::default() };
+        let record = Record {
+            entries: entries.clone(),
+            hard_state,
+            standing: Some(standing),
+            ..Record::default()
+        };
         self.identity.cluster_id = cluster_id.into();
         self.stage = Stage::Settling { waiting_for: waiting_for.to_owned() };
         self.journal.push(record, Then::Belong(entries));

@@ -243,6 +243,10 @@ impl<M: Map> Node<M> {
                 Frame::Raft(message) => self.on_raft(from.raft_id, message),
                 Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
                 Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
+                Frame::SnapshotOffer(_)
+                | Frame::SnapshotRequest(_)
+                | Frame::SnapshotPart(_)
+                | Frame::Digest(_) => self.counters.protocol_errors += 1,
                 Frame::Formation(_) | Frame::GossipTable(_) => unreachable!("matched above"),
             },
             // Between clusters, and from nodes without one, nothing else is heard.

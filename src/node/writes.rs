@@ -92,7 +92,11 @@ impl<M: Map> Node<M> {
                 && let Some(token) = tokens.next()
             {
                 let Some(write) = self.requests.write(token) else { continue };
-                let command = Command { time_ms: self.now.wall_ms, write: Some(write.clone()) };
+                let command = Command {
+                    time_ms: self.now.wall_ms,
+                    write: Some(write.clone()),
+                    ..Command::default()
+                };
                 let command = Bytes::from(command.encode_to_vec());
                 len += command.len();
                 commands.push(command);

@@ -426,7 +426,7 @@ impl Replica {
         Record {
             entries: entries.into_iter().map(border::entry_to_wire).collect(),
             hard_state: Some(border::hard_state_to_wire(&self.raw.raft.hard_state())),
-            standing: None,
+            ..Record::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Bytes to frames to typed messages, and back. Pure and incremental: no socket, no clock, no state beyond a
 //! connection's own buffer.
 //!
-//! - [`client`], [`peer`], [`log`], [`gossip`]: the types, generated from `proto/` (whose comments are the reference).
+//! - [`client`], [`peer`], [`log`], [`gossip`], [`snapshot`]: the types, generated from `proto/` (whose comments are the reference).
 //! - [`frame`]: the length prefix, and the incremental decoder that every connection feeds.
 //! - [`validate`]: what is checked of a request before anything else sees it.
 
@@ -33,6 +33,12 @@ pub mod log {
 #[allow(missing_docs)]
 pub mod gossip {
     include!(concat!(env!("OUT_DIR"), "/phalanx.gossip.rs"));
+}
+
+/// The state of a store, as it travels and is backed up: `proto/snapshot.proto`.
+#[allow(missing_docs)]
+pub mod snapshot {
+    include!(concat!(env!("OUT_DIR"), "/phalanx.snapshot.rs"));
 }
 
 /// The protocol version that this build speaks.

@@ -52,6 +52,7 @@ impl Model {
             entries,
             hard_state: rng.bool().then(|| hard_state(rng.u64(..9), rng.u64(..9), commit)),
             standing: (rng.u8(..10) == 0).then(|| member(rng.u8(..))),
+            ..Record::default()
         }
     }
 }

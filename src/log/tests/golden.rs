@@ -30,7 +30,8 @@ fn one_batch_byte_by_byte() {
             entry(2, 2, vec![0xee; 600]),
         ],
         hard_state: Some(hard_state(2, 5, 1)),
-        standing: Some(Standing { cluster_id: Bytes::new(), promise: Some(promise) }),
+        standing: Some(Standing { promise: Some(promise), ..Standing::default() }),
+        ..Record::default()
     };
     let mut log = open(&disk, SMALL, 0xabc).log;
     let batch = Write::of(&disk, &mut log, &record);

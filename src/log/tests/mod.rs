@@ -84,7 +84,7 @@ fn hard_state(term: u64, vote: u64, commit: u64) -> HardState {
 }
 
 fn member(byte: u8) -> Standing {
-    Standing { cluster_id: vec![byte; 16].into(), promise: None }
+    Standing { cluster_id: vec![byte; 16].into(), ..Standing::default() }
 }
 
 /// The error of a recovery that must refuse.

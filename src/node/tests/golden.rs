@@ -36,7 +36,17 @@ pub(super) fn frame(
             format!("ForwardReply: {}", result(reply.response.as_ref()?))
         }
         peer_frame::Frame::Formation(message) => formation(world, message.message.as_ref()?),
-        peer_frame::Frame::GossipTable(_) => return None,
+        peer_frame::Frame::SnapshotOffer(offer) => {
+            format!("SnapshotOffer as of {}", offer.header.as_ref()?.index)
+        }
+        peer_frame::Frame::SnapshotRequest(request) => {
+            format!("SnapshotRequest of the chunks {} to {}", request.from, request.until)
+        }
+        peer_frame::Frame::SnapshotPart(part) => match &part.chunk {
+            Some(chunk) => format!("SnapshotPart: chunk {}", chunk.number),
+            None => "SnapshotPart: gone".to_owned(),
+        },
+        peer_frame::Frame::Digest(_) | peer_frame::Frame::GossipTable(_) => return None,
     };
     let [from, to] = [from, to].map(|i| &world.machines[i].name);
     let lost = if lost { "  (lost)" } else { "" };

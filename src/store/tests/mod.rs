@@ -66,7 +66,7 @@ fn ops(success: Vec<Op>) -> Txn {
 }
 
 fn command(request_id: Bytes, since: u64, txn: Txn) -> Command {
-    Command { time_ms: 0, write: Some(Write { request_id, since, txn: Some(txn) }) }
+    Command { write: Some(Write { request_id, since, txn: Some(txn) }), ..Command::default() }
 }
 
 /// Applies a transaction under a request id of its own.

@@ -223,8 +223,12 @@ fn malformed_commands_are_refused_and_advance_the_index() {
     let mut store = open();
     let bad_compare = Compare { key: Bytes::from_static(b"k"), operator: 0, target: None };
     let commands = [
-        Command { time_ms: 1, write: None },
-        Command { time_ms: 2, write: Some(Write { request_id: id(1), since: 0, txn: None }) },
+        Command { time_ms: 1, ..Command::default() },
+        Command {
+            time_ms: 2,
+            write: Some(Write { request_id: id(1), since: 0, txn: None }),
+            ..Command::default()
+        },
         command(Bytes::from_static(b"short"), 0, ops(vec![put(b"k", b"v")])),
         command(id(2), 0, ops(vec![put(b"k", b"v"), Op { op: None }])),
         command(id(3), 0, ops(vec![put(b"", b"v")])),

@@ -71,7 +71,7 @@ fn ask(store: &mut Store<MemMap>, asked: &Asked, request: u64) -> (u64, Answer) 
         Asked::Write(txn) => {
             let request_id = Bytes::copy_from_slice(&u128::from(request).to_be_bytes());
             let write = Write { request_id, since: 0, txn: Some(txn.clone()) };
-            let command = Command { time_ms: 0, write: Some(write) };
+            let command = Command { write: Some(write), ..Command::default() };
             match store.apply(store.applied().index + 1, 1, &command).unwrap() {
                 Outcome::Done { revision, result } => (revision, Answer::Write(result)),
                 Outcome::Refused(refusal) => panic!("{asked}: {}", refusal.message),
