@@ -2,92 +2,13 @@
 //! is well again when there is space. On a small file system of its own.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use phalanx::client::{Client, Code, Error, Range};
-use rustix::fs::statvfs;
-use tempfile::TempDir;
 
-use crate::harness::{Node, SOON, wait_for, wait_until};
+use crate::harness::{Node, SOON, SmallDisk, wait_for, wait_until};
 use crate::{TIMEOUT, assert_told};
-
-const DISK_LEN_MIB: u64 = 256;
-
-/// A mounted file system, which goes with it.
-struct SmallDisk {
-    dir: TempDir,
-}
-
-impl SmallDisk {
-    /// ext4 where this process may mount an image, else tmpfs; `None`, said out loud, where it may mount neither.
-    fn mount() -> Option<SmallDisk> {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("it can be written");
-        let (image, root) = (dir.path().join("image"), dir.path().join("root"));
-        fs::create_dir(&root).unwrap();
-        File::create(&image).unwrap().set_len(DISK_LEN_MIB << 20).unwrap();
-        let disk = SmallDisk { dir };
-        // Without blocks kept for root, as whom the test may run.
-        let ext4 = run("mkfs.ext4", ["-q", "-m", "0"].map(Path::new), &[&image])
-            && run("mount", ["-o", "loop"].map(Path::new), &[&image, &root]);
-        let size = format!("size={DISK_LEN_MIB}m");
-        if ext4 || run("mount", ["-t", "tmpfs", "-o", &size, "none"].map(Path::new), &[&root]) {
-            return Some(disk);
-        }
-        eprintln!(
-            "SKIPPED: what a full disk does. This process may mount no file system: run it as root."
-        );
-        None
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("root")
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.root().join("filler")
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let stat = statvfs(self.root()).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-
-    /// Another file takes what is left, but for so many bytes.
-    fn fill(&self, but_bytes: u64) {
-        let mut filler = File::options().create(true).append(true).open(self.filler()).unwrap();
-        let block = vec![0x55; 256 << 10];
-        while self.free_bytes() > but_bytes {
-            let len = (self.free_bytes() - but_bytes).clamp(4096, block.len() as u64) as usize;
-            if filler.write_all(&block[..len]).and_then(|()| filler.sync_data()).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn make_space(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let root = self.root();
-        // What a killed server had asked of io_uring keeps files open for a moment.
-        if !run("umount", [&*root], &[]) {
-            run("umount", [Path::new("--lazy"), &*root], &[]);
-        }
-    }
-}
-
-fn run<const N: usize>(program: &str, args: [&Path; N], more: &[&Path]) -> bool {
-    let output = Command::new(program).args(args).args(more).output();
-    output.is_ok_and(|output| output.status.success())
-}
 
 fn node_on(disk: &SmallDisk, name: &str) -> Node {
     let mut node = Node::new(name);

@@ -4,6 +4,7 @@
 //! - [`Cluster`] is several of them that know each other by PEERS.
 //! - [`Load`] keeps them busy, and afterwards checks what it was promised.
 //! - [`Namespace`] is a network of its own, [`Lab`] several machines whose cables can be pulled: both take root.
+//! - [`SmallDisk`] is a file system that can be filled: it takes root.
 //! - [`http`] asks a node's debug address.
 //!
 //! Waiting is [`wait_for`]: it polls for a condition and fails loudly. Dropping a node kills its process, and prints
@@ -19,6 +20,7 @@ mod load;
 mod namespace;
 mod node;
 mod ports;
+mod small_disk;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ pub use load::{Account, Load};
 pub use namespace::Namespace;
 pub use node::{Exit, Node};
 pub use ports::{free_port, free_udp_port};
+pub use small_disk::SmallDisk;
 
 /// TICK_MS of the nodes.
 pub const TICK_MS: u64 = 100;

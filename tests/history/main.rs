@@ -1,6 +1,6 @@
 //! What real clusters promise their clients while they are broken: every answer is one that a single store could have
 //! given, so that nothing acknowledged is lost, nothing is applied twice and nothing old is read. Clients record what
-//! they asked and were answered while nodes are killed, stopped and cut off, and the judge of
+//! they asked and were answered while nodes are killed, stopped, cut off and out of disk, and the judge of
 //! [`phalanx::sim::linearizability`] has the last word.
 
 #[path = "../harness/mod.rs"]
@@ -10,7 +10,7 @@ mod clients;
 mod recorder;
 mod run;
 
-use harness::{Cluster, Lab, Node, exclusive};
+use harness::{Cluster, Lab, Node, SmallDisk, exclusive};
 use run::Run;
 use rustix::process::Signal;
 
@@ -62,6 +62,31 @@ fn nodes_are_cut_off() {
         lab.cut(&victims);
         run.linger(&victims);
         lab.heal();
+        run.recover();
+    }
+    run.finish();
+}
+
+#[test]
+fn disks_fill_up() {
+    let disks: Option<Vec<SmallDisk>> = (0..NODES).map(|_| SmallDisk::mount()).collect();
+    let Some(disks) = disks else { return };
+    let _turn = exclusive();
+    let mut cluster = Cluster::new(NODES);
+    for (node, disk) in cluster.nodes.iter_mut().zip(&disks) {
+        node.set("DATA_DIR", disk.root().join("data").display());
+    }
+    let mut run = Run::start(cluster);
+    while run.goes_on() {
+        let victims = run.some_or_all();
+        victims.iter().for_each(|i| disks[*i].fill(0));
+        run.wait_told(&victims, "no space");
+        // Half of them crash on their full disks.
+        let crashing = run.some_of(&victims);
+        run.cluster.kill_at_once(crashing.clone());
+        run.linger(&victims);
+        victims.iter().for_each(|i| disks[*i].make_space());
+        crashing.iter().for_each(|i| run.cluster.nodes[*i].start());
         run.recover();
     }
     run.finish();

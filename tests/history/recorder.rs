@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use phalanx::client::{Client, Error, Txn};
+use phalanx::client::{Client, Code, Error, Txn};
 use phalanx::sim::history::{Answer, Asked, History};
 use phalanx::wire::client as wire;
 
@@ -32,7 +32,9 @@ impl Recorder {
                 return Some(answer);
             }
             Err(Error::Unknown { .. }) => {}
-            Err(Error::Unavailable { .. }) => self.history.fail(id),
+            Err(Error::Unavailable { .. } | Error::Refused { code: Code::NoSpace, .. }) => {
+                self.history.fail(id);
+            }
             Err(error) => panic!("{}: {error}", self.history[id]),
         }
         None

@@ -8,7 +8,7 @@ use phalanx::sim::history::{End, History};
 use phalanx::sim::linearizability::{Verdict, judge};
 
 use crate::clients::Clients;
-use crate::harness::{Cluster, ELECTION, Node, SOON, random_time, rng, wait_for};
+use crate::harness::{Cluster, ELECTION, Node, SOON, random_time, rng, wait_for, wait_until};
 use crate::{NODES, TICK_MS};
 
 /// How long the trouble lasts.
@@ -57,6 +57,21 @@ impl Run {
         let first = self.one();
         let count = [1, 1, 1, 1, 1, 1, 2, 3][self.rng.usize(..8)];
         (first..first + count).map(|i| i % NODES).collect()
+    }
+
+    /// Each of them, or not.
+    pub fn some_of(&mut self, nodes: &[usize]) -> Vec<usize> {
+        nodes.iter().copied().filter(|_| self.rng.bool()).collect()
+    }
+
+    /// Waits until each of them says `what` of its health.
+    pub fn wait_told(&self, nodes: &[usize], what: &str) {
+        for i in nodes {
+            let node = &self.cluster.nodes[*i];
+            wait_until(&format!("{} tells of {what}", node.name), SOON, || {
+                node.health().is_some_and(|(_, body)| body.contains(what))
+            });
+        }
     }
 
     /// Leaves things as they are: for a moment, or until those that are left have a leader and have worked under it.
