@@ -5,9 +5,10 @@
 //!   became of them, and the history by which `sim` judges them.
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
-//!   [`limits`]: bounds. [`golden`]: transcripts.
+//!   [`limits`]: bounds. [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
 
 mod clients;
+mod digests;
 mod forming;
 mod forwarding;
 mod golden;
@@ -16,6 +17,7 @@ mod limits;
 mod machine;
 mod membership;
 mod mesh;
+mod quota;
 mod returning;
 mod storms;
 mod view;
