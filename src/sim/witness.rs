@@ -14,7 +14,7 @@ use crate::wire::log::{Command, ConfChange, Entry, HardState, Record, Standing};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
 #[derive(Default)]
-pub(super) struct Witness {
+pub struct Witness {
     /// Entry `i` is at `i - 1`.
     entries: Vec<Entry>,
     hard_state: HardState,
@@ -155,6 +155,6 @@ impl Witness {
 }
 
 /// The type of a raft message.
-pub(super) fn kind(message: &RaftMessage) -> MessageType {
+pub fn kind(message: &RaftMessage) -> MessageType {
     MessageType::from_i32(message.r#type as i32).expect("a type that raft-rs knows")
 }
