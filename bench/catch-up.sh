@@ -72,6 +72,7 @@ restart() {
     NODE_ID=node-$1 PEERS=node-0,node-1,node-2 DATA_DIR=$MESH_DIR/$1 LISTEN_ADDR=127.0.0.1:900$1 \
         DEBUG_ADDR=127.0.0.1:808$1 TICK_MS=100 ELECTION=10 HEARTBEAT=3 \
         "$PHALANX_BIN_DIR/phalanx-server" >>"$MESH_DIR/node-$1.log" 2>&1 </dev/null &
+    disown
     printf '%d\n' $! >"$MESH_DIR/node-$1.pid"
     until printf 'GET /health HTTP/1.0\r\n\r\n' | http "$1" 2>/dev/null | grep -q '200 OK'; do sleep 0.01; done
     printf 'node-%d, after SIG%s: well again %d ms after its start\n' "$1" "$signal" $(($(now_ms) - begun))
@@ -105,9 +106,9 @@ begun=$(now_ms)
 joining=$!
 writer "${CATCH_UP_S:-10}"
 wait "$joining"
-until [[ $(status 3 keys) == "$(status "$leader" keys)" ]]; do
+until [[ $(status 3 kv_size) == "$(status "$leader" kv_size)" ]]; do
     sleep 0.1
 done
-printf 'node-3 has all %d keys %d ms after its start (looked at after the writer was done)\n' "$(status 3 keys)" $(($(now_ms) - begun))
+printf 'node-3 has all %d keys %d ms after its start (looked at after the writer was done)\n' "$(status 3 kv_size)" $(($(now_ms) - begun))
 grep -h snapshot "$MESH_DIR/node-3.log" || true
 writer 10
