@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client",  &["wire", "limits", "error"]),
     ("cli",     &["client", "wire", "limits"]),
     ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
-    ("sim",     &["wire", "limits"]),
+    ("sim",     &["node", "replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
     ("bin",     &["shell", "cli", "config", "error"]),
 ];
 

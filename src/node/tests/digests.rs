@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::machine::Config;
-use super::world::World;
 use crate::limits::DIGEST_EVERY;
+use crate::sim::machine::{Config, Machine};
+use crate::sim::world::World;
 use crate::store::map::{Batch, Map, Snapshot, Table};
 use crate::wire::client::{Code, Get, Range, request, response};
 use crate::wire::peer::{Digest, PeerFrame, peer_frame};
@@ -147,7 +147,7 @@ fn a_state_that_is_another_is_noticed_after_the_others_stood_still() {
 
 #[test]
 fn a_learner_that_differs_stops_as_well() {
-    let mut world = World::new(3, 4, super::weather::Weather::fair());
+    let mut world = World::new(3, 4, crate::sim::weather::Weather::fair());
     world.start_all();
     world.run_until("three of four vote", World::is_at_full_strength);
     let leader = world.leader().expect("a whole cluster has a leader");
@@ -168,7 +168,7 @@ fn a_learner_that_differs_stops_as_well() {
 fn without_a_majority_against_it_nobody_stops() {
     let mut world = World::whole(5, 1);
     let config = Config { expect: 1, ..Config::default() };
-    let learner = super::machine::Machine::new(1, config, &mut world.rng);
+    let learner = Machine::new(1, config, &mut world.rng);
     world.machines.push(learner);
     world.start(1);
     world.run_until("the second has all", World::is_settled);

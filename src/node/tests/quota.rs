@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::machine::Config;
-use super::weather::Weather;
-use super::world::World;
+use crate::sim::machine::Config;
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::wire::client::{Code, response};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -5,26 +5,35 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
 use super::witness::Witness;
 use crate::error::Result;
 use crate::log::{self, MemDisk, recover};
+use crate::node::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
+use crate::replica::Retention;
 use crate::store::mem_map::MemMap;
 use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
 
 /// Small, so that a run passes through several.
 const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
-pub(super) const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 const ELECTION_TICKS: u32 = 4;
 const HEARTBEAT_TICKS: u32 = 1;
 
 /// Remembered writes: few enough that some runs pass the window.
 const WINDOW: WindowBounds = WindowBounds { entries_max: 1000, len_bytes_max: 1 << 20 };
 
+/// No follower is ever too far behind.
+const RETAIN_ALL: Retention = Retention {
+    count_max: usize::MAX,
+    len_bytes_max: usize::MAX,
+    streaming_count_max: usize::MAX,
+    streaming_len_bytes_max: usize::MAX,
+};
+
 /// What an operator sets.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Config {
+pub struct Config {
     pub expect: u32,
     pub may_form: bool,
     pub dead_after: Duration,
@@ -38,13 +47,15 @@ impl Default for Config {
     }
 }
 
-pub(super) struct Machine {
+pub struct Machine {
     pub number: usize,
     pub name: String,
     pub raft_id: u64,
     pub config: Config,
     /// Of the log.
     pub segment_len: usize,
+    /// How much of the log stays in memory.
+    pub retention: Retention,
     /// How often it was started, as its disk knows.
     pub starts: u64,
     /// How often it was started, as the world knows: what events belong to.
@@ -60,7 +71,7 @@ pub(super) struct Machine {
 }
 
 /// What a crash ends.
-pub(super) struct Process {
+pub struct Process {
     pub node: Node<MemMap>,
     pub inbox: Vec<Input>,
     /// A turn is due.
@@ -74,14 +85,14 @@ pub(super) struct Process {
 
 /// How much of the write in flight a crash leaves.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Tear {
+pub enum Tear {
     Lost,
     Torn,
     Whole,
 }
 
 /// Where a machine gossips.
-pub(super) fn gossip_address(number: usize) -> SocketAddr {
+pub fn gossip_address(number: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number as u8 + 1], 7946))
 }
 
@@ -93,6 +104,7 @@ impl Machine {
             raft_id: rng.u64(1..1 << 53),
             config,
             segment_len: SEGMENT_LEN,
+            retention: RETAIN_ALL,
             starts: 0,
             life: 0,
             disk: MemDisk::default(),
@@ -155,6 +167,7 @@ impl Machine {
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: HEARTBEAT_TICKS,
                 tick: TICK,
+                retention: self.retention,
             },
             expect: self.config.expect,
             may_form: self.config.may_form,
@@ -164,7 +177,7 @@ impl Machine {
                 dead_after: self.config.dead_after,
             },
             max_bytes: self.config.max_bytes,
-            mesh: super::super::MeshSettings {
+            mesh: crate::node::MeshSettings {
                 gossip: Default::default(),
                 address: identity.address.clone(),
                 gossip_address: gossip_address(self.number).to_string(),
@@ -204,9 +217,9 @@ impl Machine {
     /// Loses everything but its name, while it is off.
     pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let Machine { number, config, segment_len, life, .. } = *self;
+        let Machine { number, config, segment_len, retention, life, .. } = *self;
         let name = std::mem::take(&mut self.name);
-        *self = Machine { name, segment_len, life, ..Machine::new(number, config, rng) };
+        *self = Machine { name, segment_len, retention, life, ..Machine::new(number, config, rng) };
     }
 
     /// The write in flight ends: it is durable.
