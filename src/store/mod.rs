@@ -34,6 +34,7 @@ mod remembered;
 mod scan;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
