@@ -68,6 +68,7 @@ pub struct Store<M: Map> {
     meta: Meta,
     /// As of the last commit of the map.
     durable: Applied,
+    durable_membership: Option<Arc<Membership>>,
     /// Where the commit that is running will lead.
     in_flight: Option<Applied>,
     /// When something was first seen that no commit covers.
@@ -91,6 +92,7 @@ impl<M: Map> Store<M> {
             layers: Layers::default(),
             window,
             durable: meta.applied,
+            durable_membership: meta.membership.clone(),
             meta,
             in_flight: None,
             uncovered_since: None,
@@ -140,6 +142,11 @@ impl<M: Map> Store<M> {
     /// How far the log is applied in what the map holds durably.
     pub fn durable(&self) -> Applied {
         self.durable
+    }
+
+    /// The membership as of [`Store::durable`]; `None` before the first.
+    pub fn durable_membership(&self) -> Option<&Membership> {
+        self.durable_membership.as_deref()
     }
 
     /// How many commands have changed something.
@@ -246,6 +253,7 @@ impl<M: Map> Store<M> {
         let begun = self.in_flight.take();
         assert!(begun == Some(committed.applied), "a commit ended that is not the one running");
         self.durable = committed.applied;
+        self.durable_membership = committed.membership;
         // The next lookup opens one that shows what the dropped layers showed.
         self.snapshot.take();
         Retired { _layers: self.layers.retire(committed.layers) }

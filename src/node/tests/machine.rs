@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
 use super::witness::Witness;
 use crate::log::{self, MemDisk, recover};
+use crate::replica::Retention;
 use crate::store::mem_map::MemMap;
 use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
@@ -20,6 +21,14 @@ const HEARTBEAT_TICKS: u32 = 1;
 
 /// Remembered writes: few enough that some runs pass the window.
 const WINDOW: WindowBounds = WindowBounds { entries_max: 1000, len_bytes_max: 1 << 20 };
+
+/// No follower is ever too far behind.
+const RETAIN_ALL: Retention = Retention {
+    count_max: usize::MAX,
+    len_bytes_max: usize::MAX,
+    streaming_count_max: usize::MAX,
+    streaming_len_bytes_max: usize::MAX,
+};
 
 /// What an operator sets.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +51,8 @@ pub(super) struct Machine {
     pub config: Config,
     /// Of the log.
     pub segment_len: usize,
+    /// How much of the log stays in memory.
+    pub retention: Retention,
     /// How often it was started, as its disk knows.
     pub starts: u64,
     /// How often it was started, as the world knows: what events belong to.
@@ -90,6 +101,7 @@ impl Machine {
             raft_id: rng.u64(1..1 << 53),
             config,
             segment_len: SEGMENT_LEN,
+            retention: RETAIN_ALL,
             starts: 0,
             life: 0,
             disk: MemDisk::default(),
@@ -137,6 +149,7 @@ impl Machine {
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: HEARTBEAT_TICKS,
                 tick: TICK,
+                retention: self.retention,
             },
             expect: self.config.expect,
             may_form: self.config.may_form,
@@ -194,9 +207,9 @@ impl Machine {
     /// Loses everything but its name, while it is off.
     pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let Machine { number, config, segment_len, life, .. } = *self;
+        let Machine { number, config, segment_len, retention, life, .. } = *self;
         let name = std::mem::take(&mut self.name);
-        *self = Machine { name, segment_len, life, ..Machine::new(number, config, rng) };
+        *self = Machine { name, segment_len, retention, life, ..Machine::new(number, config, rng) };
     }
 
     /// The write in flight ends: it is durable.

@@ -1,28 +1,45 @@
 //! What one machine's disk holds durably, read from the bytes of its writes, and the rule that a node says nothing that
 //! its disk does not know yet (the rules marked S of the design).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
 use protobuf::ProtobufEnum;
 use raft::eraftpb::MessageType;
 
-use crate::log::Contents;
 use crate::log::format::{self, Header, SECTOR_LEN};
-use crate::wire::log::{Command, ConfChange, Entry, HardState, Record, Standing};
+use crate::log::{Contents, FIRST_STATE};
+use crate::wire::log::{Command, ConfChange, Entry, EntryId, HardState, Record, Standing};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
-#[derive(Default)]
 pub(super) struct Witness {
-    /// Entry `i` is at `i - 1`.
-    entries: Vec<Entry>,
+    /// All that were durable and not replaced, those that the log does not keep any more among them.
+    entries: BTreeMap<u64, Entry>,
+    /// The last entry that was, whether by itself or by a snapshot.
+    last: EntryId,
+    /// The state machine's directory.
+    state: u64,
     hard_state: HardState,
     standing: Standing,
     /// All promises that were ever durable: raft id, start and attempt of the candidate.
     promises: BTreeSet<(u64, u64, u64)>,
     /// All contexts of ReadIndex that were ever asked with.
     contexts: BTreeSet<Bytes>,
+}
+
+impl Default for Witness {
+    fn default() -> Witness {
+        Witness {
+            entries: BTreeMap::new(),
+            last: EntryId::default(),
+            state: FIRST_STATE,
+            hard_state: HardState::default(),
+            standing: Standing::default(),
+            promises: BTreeSet::new(),
+            contexts: BTreeSet::new(),
+        }
+    }
 }
 
 impl Witness {
@@ -32,10 +49,15 @@ impl Witness {
         let header = Header::read(&sectors[0]).expect("a batch begins with its header");
         let payload = format::payload(sectors, header.payload_len as usize);
         let record = Record::decode(&payload[..]).expect("a batch holds a record");
+        if let Some(snapshot) = record.snapshot {
+            self.entries.clear();
+            (self.last, self.state) = (snapshot.last.unwrap_or_default(), snapshot.state);
+        }
         for entry in record.entries {
-            self.entries.truncate(entry.index as usize - 1);
-            assert_eq!(entry.index, self.entries.len() as u64 + 1, "a gap in the log");
-            self.entries.push(entry);
+            assert!(entry.index <= self.last.index + 1, "a gap in the log");
+            self.entries.split_off(&entry.index);
+            self.last = EntryId { index: entry.index, term: entry.term };
+            self.entries.insert(entry.index, entry);
         }
         self.hard_state = record.hard_state.unwrap_or(self.hard_state);
         if let Some(standing) = record.standing {
@@ -48,7 +70,10 @@ impl Witness {
 
     /// What recovery found must be what became durable, neither more nor less.
     pub fn check_recovered(&self, found: &Contents) {
-        assert_eq!(found.entries, self.entries, "the recovered entries");
+        let kept = self.entries.range(found.base.index + 1..).map(|(_, entry)| entry);
+        assert!(kept.eq(&found.entries), "the recovered entries");
+        assert_eq!(found.last(), self.last, "the last recovered entry");
+        assert_eq!(found.state, self.state, "the recovered state's number");
         assert_eq!(found.hard_state, self.hard_state, "the recovered hard state");
         assert_eq!(found.standing, self.standing, "the recovered standing");
     }
@@ -60,13 +85,13 @@ impl Witness {
 
     /// Whom entry 1 makes the only voter.
     pub fn first_voter(&self) -> Option<u64> {
-        let change = ConfChange::decode(&self.entries.first()?.data[..]).ok()?;
+        let change = ConfChange::decode(&self.entries.get(&1)?.data[..]).ok()?;
         change.steps.first().map(|step| step.raft_id)
     }
 
     /// Hard state and last entry, in words.
     pub fn summary(&self) -> (HardState, u64) {
-        (self.hard_state, self.entries.len() as u64)
+        (self.hard_state, self.last.index)
     }
 
     pub fn is_member(&self) -> bool {
@@ -79,7 +104,7 @@ impl Witness {
 
     /// Whether the write of that request is in the durable log.
     pub fn has_write(&self, request_id: &Bytes) -> bool {
-        self.entries.iter().rev().any(|entry| {
+        self.entries.values().rev().any(|entry| {
             let command = Command::decode(&entry.data[..]).unwrap_or_default();
             command.write.is_some_and(|write| write.request_id == *request_id)
         })
@@ -129,7 +154,7 @@ impl Witness {
             assert_eq!(vote, voted_for, "{kind:?} of term {term} without the vote on disk");
         }
         if kind == MessageType::MsgAppendResponse && !message.reject {
-            let last = self.entries.len() as u64;
+            let last = self.last.index;
             assert!(message.index <= last, "entry {} acknowledged, {last} durable", message.index);
         }
     }

@@ -95,7 +95,7 @@ impl Crew {
 
     /// The others as the leader sees them: who is down is dead.
     pub(super) fn seen(&self, leader: u64) -> Vec<Seen> {
-        let seen = |Progress { raft_id, matched }| {
+        let seen = |Progress { raft_id, matched, .. }| {
             let linked = self.is_up(raft_id);
             let gone_for = (!linked).then_some(POLICY.dead_after);
             Seen { raft_id, matched, linked, is_stable: linked, gone_for }
@@ -221,6 +221,7 @@ impl Member {
             hard_state: HardState { term: 1, vote: 0, commit: 1 },
             applied: 1,
             membership: Some(start.clone()),
+            ..Recovered::default()
         };
         let settings = Settings {
             raft_id,
@@ -229,6 +230,7 @@ impl Member {
             election_ticks: ELECTION_TICKS,
             heartbeat_ticks: 1,
             tick: Duration::from_millis(100),
+            retention: Default::default(),
         };
         let replica = Replica::new(settings, recovered).expect("it starts");
         Member { replica, membership: start.clone() }
