@@ -219,6 +219,11 @@ impl<M: Map> Store<M> {
         }))
     }
 
+    /// Whether a commit is running.
+    pub fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// Begins a commit of everything that was applied, if none is running and one is due: by length, by age,
     /// by the number of layers, or because it is forced. To be asked at least with every tick.
     pub fn begin_commit(&mut self, now: Duration, force: bool) -> Option<Commit<M>> {

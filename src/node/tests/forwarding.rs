@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::Input;
+use super::machine::Input;
 use super::world::World;
 use crate::wire::client::{Response, response};
 

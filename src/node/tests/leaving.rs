@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::Input;
 use super::clients::Clients;
+use super::machine::Input;
 use super::storms::{Storm, calm, rounds, settle_accounts};
 use super::world::World;
 

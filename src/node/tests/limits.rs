@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::Input;
+use super::machine::Input;
 use super::weather::Weather;
 use super::world::World;
 use crate::limits::{

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::Input;
+use super::machine::Input;
 use super::machine::gossip_address;
 use super::world::World;
 

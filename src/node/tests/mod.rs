@@ -17,6 +17,7 @@ mod machine;
 mod membership;
 mod mesh;
 mod returning;
+mod snapshots;
 mod storms;
 mod view;
 mod weather;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConnectionId, Effects, Input, Token};
-use super::machine::{Config, Machine, Process, Tear};
+use super::super::{ConnectionId, Effects, Token};
+use super::machine::{Config, Input, Machine, Process, Tear};
 use super::weather::Weather;
 use crate::log::{Prepare, prepare};
 use crate::store::mem_map::MemMap;
@@ -32,6 +32,7 @@ enum Event {
     CommitEnds(Commit<MemMap>),
     ScanEnds(Token, Scan<MemMap>),
     SegmentReady(Prepare),
+    TransferEnds,
 }
 
 struct Scheduled {
@@ -68,6 +69,8 @@ pub(super) struct World {
     pub is_meshed: bool,
     /// Writes that one node passed on to another.
     pub forwards: u64,
+    /// Chunks of snapshots that were sent.
+    pub chunks_sent: u64,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
 }
@@ -95,6 +98,7 @@ impl World {
             answers: Vec::new(),
             is_meshed: false,
             forwards: 0,
+            chunks_sent: 0,
             transcript: None,
         }
     }
@@ -312,10 +316,25 @@ impl World {
                 let result = scan.run().expect("a map in memory is read");
                 self.post(i, Input::Scanned(token, result));
             }
+            Event::TransferEnds => self.end_transfer(i),
             Event::SegmentReady(wish) => {
                 prepare(&self.machines[i].disk, &wish).expect("a disk in memory has room");
                 self.post(i, Input::Prepared(wish.ordinal));
             }
+        }
+    }
+
+    /// One thread does the jobs of transfers, in their order.
+    fn end_transfer(&mut self, i: usize) {
+        let process = self.process(i);
+        let job = process.jobs.pop_front().expect("it was begun");
+        let is_idle = process.jobs.is_empty();
+        let mut told = Vec::new();
+        process.transfers.run(job, |news| told.push(news)).expect("maps in memory do not fail");
+        told.into_iter().for_each(|news| self.post(i, Input::Transfer(news)));
+        if !is_idle {
+            let range = self.weather.thread_us.clone();
+            self.schedule_within(i, range, Event::TransferEnds);
         }
     }
 
@@ -353,6 +372,7 @@ impl World {
             commit,
             retired,
             scans,
+            transfers,
             identity_changed,
         } = effects;
         if let Some(write) = write {
@@ -390,6 +410,13 @@ impl World {
         for (token, scan) in scans {
             self.schedule_within(i, thread_us.clone(), Event::ScanEnds(token, scan));
         }
+        if !transfers.is_empty() {
+            let was_idle = self.process(i).jobs.is_empty();
+            self.process(i).jobs.extend(transfers);
+            if was_idle {
+                self.schedule_within(i, thread_us.clone(), Event::TransferEnds);
+            }
+        }
         if identity_changed {
             for other in 0..self.machines.len() {
                 self.break_link(i, other);
@@ -409,6 +436,9 @@ impl World {
         self.machines[from].witness.check_sent(sender, raft_id, &frame);
         if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
             self.forwards += 1;
+        }
+        if let Some(peer_frame::Frame::SnapshotPart(part)) = &frame.frame {
+            self.chunks_sent += u64::from(part.chunk.is_some());
         }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
         self.tell(|world| super::golden::frame(world, from, to, &frame, lost));
