@@ -529,6 +529,21 @@ impl<M: Map> Node<M> {
         &self.identity
     }
 
+    /// The state machine, for those who look on.
+    pub fn store(&self) -> &Store<M> {
+        &self.store
+    }
+
+    /// The number of the state machine's directory.
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    /// What the node knows of the mesh, for those who look on.
+    pub fn mesh(&self) -> &gossip::Gossip {
+        &self.gossip
+    }
+
     /// The index up to which the node has applied: what a client's first `since` is.
     pub fn applied_index(&self) -> u64 {
         self.store.applied().index

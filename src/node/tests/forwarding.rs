@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::machine::Input;
-use super::world::World;
+use super::super::Input;
+use crate::sim::world::World;
 use crate::wire::client::{Response, response};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::machine::Input;
-use super::weather::Weather;
-use super::world::World;
+use super::super::Input;
 use crate::limits::{
     ORDERS_MAX, REQUESTS_MAX, SCANS_MAX, SEGMENT_LEN, UNCOMMITTED_LEN_MAX, VALUE_LEN_MAX,
 };
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::wire::client::{
     Code, Delete, Get, Op, Put, Range, RemoveMember, Response, Txn, Write, op, request, response,
 };

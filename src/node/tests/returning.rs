@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::clients::Clients;
-use super::machine::Input;
-use super::machine::{Config, Machine};
+use super::super::Input;
 use super::storms::{Storm, calm, rounds, settle_accounts};
-use super::world::World;
+use crate::sim::clients::Clients;
+use crate::sim::machine::{Config, Machine};
+use crate::sim::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::clients::Clients;
 use super::for_seeds;
-use super::storms::{Storm, calm, rounds, settle_accounts};
-use super::weather::Weather;
-use super::world::World;
 use crate::replica::Retention;
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::store::map::Map;
 use crate::wire::client::{Get, request};
 

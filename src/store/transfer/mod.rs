@@ -29,8 +29,10 @@ pub use target::{Failure, Target, check_header};
 use bytes::Bytes;
 
 use super::Store;
+use super::digest;
 use super::map::{Map, Snapshot};
-use super::meta::Meta;
+use super::meta::{self, Meta};
+use super::remembered::FLOOR;
 use crate::error::Result;
 use crate::limits::APPLY_VERSION;
 use crate::wire::log::Membership;
@@ -51,6 +53,8 @@ impl<M: Map> Store<M> {
     pub fn durable_snapshot(&self, cluster_id: &Bytes) -> Result<Durable<M::Snapshot>> {
         let snapshot = self.map.snapshot()?;
         let meta = Meta::load(&snapshot)?;
+        let floor = meta::read_number(&snapshot, FLOOR)?.unwrap_or(0);
+        let digest = digest::digest(&meta, floor);
         let header = Header {
             format: TRANSFER_FORMAT,
             apply: APPLY_VERSION,
@@ -61,7 +65,7 @@ impl<M: Map> Store<M> {
             time_ms: meta.time_ms,
             keys: meta.keys,
             logical_bytes: meta.logical_bytes,
-            digest: Bytes::new(),
+            digest: Bytes::copy_from_slice(&digest),
         };
         let membership = meta.membership.map(|membership| Membership::clone(&membership));
         Ok(Durable { snapshot, header, membership })

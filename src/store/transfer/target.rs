@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::super::map::{Batch, Map, Table};
 use super::super::record::RecordRef;
-use super::super::{Store, WindowBounds};
+use super::super::{Figures, Store, Tally, WindowBounds};
 use super::chunk::{Refused, Row, TRANSFER_FORMAT, is_intact};
 use crate::error::Error;
 use crate::limits::{
@@ -57,14 +57,13 @@ pub struct Target<M: Map> {
     batch: Batch,
     batch_len: usize,
     counted: Counted,
+    tally: Tally,
 }
 
 /// What was seen of the rows so far.
 #[derive(Default)]
 struct Counted {
     last: Option<(Table, Bytes)>,
-    keys: u64,
-    logical_bytes: u64,
     remembered: usize,
     remembered_len: usize,
     meta_len: usize,
@@ -83,6 +82,7 @@ impl<M: Map> Target<M> {
             batch: Batch::default(),
             batch_len: 0,
             counted: Counted::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -116,6 +116,7 @@ impl<M: Map> Target<M> {
         while !rest.is_empty() {
             let row = Row::take(&mut rest)?;
             self.counted.take_in(row, &chunk.rows, &self.bounds)?;
+            self.tally.add(row.table, row.key, row.value)?;
             self.take_in(row, &chunk.rows)?;
         }
         self.due += 1;
@@ -156,11 +157,13 @@ impl<M: Map> Target<M> {
         let Some(header) = self.header.take() else {
             return Err(Refused::Header("is missing".to_owned()).into());
         };
+        let of_state = |error: Error| Refused::State(error.to_string());
+        let figures = std::mem::take(&mut self.tally).finish().map_err(of_state)?;
+        check_figures(&header, &figures)?;
         self.commit()?;
         // What the map does not read back as a store was never one: it is the snapshot that is at fault.
-        let store = Store::open_with(self.map.clone(), self.bounds)
-            .map_err(|error| Refused::State(error.to_string()))?;
-        check_state(&header, &self.counted, &store)?;
+        let store = Store::open_with(self.map.clone(), self.bounds).map_err(of_state)?;
+        assert_eq!(store.digest(), figures.digest, "a store is not what its rows amount to");
         Ok(store)
     }
 
@@ -227,8 +230,6 @@ impl Counted {
                 if record.value.len() > VALUE_LEN_MAX {
                     return Err(Refused::Row("holds a value over the limit"));
                 }
-                self.keys += 1;
-                self.logical_bytes += (row.key.len() + record.value.len()) as u64;
             }
             Table::Remembered => {
                 self.remembered += 1;
@@ -252,27 +253,24 @@ impl Counted {
     }
 }
 
-/// What the header said, what the rows were, and what the store makes of them must be the same.
-fn check_state<M: Map>(
-    header: &Header,
-    counted: &Counted,
-    store: &Store<M>,
-) -> Result<(), Refused> {
-    let applied = store.applied();
-    let figures = [
+/// What the header said, and what the rows amount to, must be the same.
+fn check_figures(header: &Header, figures: &Figures) -> Result<(), Refused> {
+    let Figures { applied, revision, time_ms, keys, logical_bytes, digest } = *figures;
+    let numbers = [
         ("index", header.index, applied.index),
         ("term", header.term, applied.term),
-        ("revision", header.revision, store.revision()),
-        ("time", header.time_ms, store.time_ms()),
-        ("number of keys", header.keys, store.keys()),
-        ("number of keys", header.keys, counted.keys),
-        ("number of bytes", header.logical_bytes, store.logical_bytes()),
-        ("number of bytes", header.logical_bytes, counted.logical_bytes),
+        ("revision", header.revision, revision),
+        ("time", header.time_ms, time_ms),
+        ("number of keys", header.keys, keys),
+        ("number of bytes", header.logical_bytes, logical_bytes),
     ];
-    for (what, said, is) in figures {
+    for (what, said, is) in numbers {
         if said != is {
             return Err(Refused::State(format!("its header says {what} {said}, and it is {is}")));
         }
     }
-    Ok(())
+    match header.digest[..] == digest {
+        true => Ok(()),
+        false => Err(Refused::State("its digest is not the one that its header says".to_owned())),
+    }
 }

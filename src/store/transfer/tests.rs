@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::super::lmdb::LmdbMap;
-use super::super::map::{Map, Table};
+use super::super::map::{Batch, Map, Table};
 use super::super::mem_map::MemMap;
 use super::super::tests::{command, commit, delete, done, get, id, ops, put, rows, small_window};
 use super::super::{Store, WindowBounds};
@@ -215,7 +215,7 @@ fn a_header_that_does_not_fit_is_refused() {
     let store = random_store(MemMap::default(), 6, 20);
     let chunks = chunks(&store);
     type Change = fn(&mut crate::wire::snapshot::Header);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("snapshot format 9", |header| header.format = 9),
         ("apply version 9", |header| header.apply = 9),
         ("index", |header| header.index += 1),
@@ -224,6 +224,7 @@ fn a_header_that_does_not_fit_is_refused() {
         ("time", |header| header.time_ms += 1),
         ("number of keys", |header| header.keys += 1),
         ("number of bytes", |header| header.logical_bytes -= 1),
+        ("digest", |header| header.digest = vec![0; 16].into()),
     ];
     for (what, change) in changes {
         let mut chunks = chunks.clone();
@@ -273,7 +274,7 @@ fn rows_that_no_store_has_are_refused() {
     }
     // In order, and not in the header's accounts.
     let refused = refusal_of(&with_row(0, &[0], &record)).to_string();
-    assert!(refused.contains("number of keys"), "{refused}");
+    assert!(refused.contains("its rows are not what it says of itself"), "{refused}");
     let mut torn = with_row(0, &[0], &record);
     torn[1].rows = torn[1].rows.slice(..torn[1].rows.len() - 1);
     forge(&mut torn);
@@ -302,9 +303,21 @@ fn remembered_requests_that_no_window_holds_are_refused() {
         forge(&mut chunks);
         chunks
     };
-    let twice = forged([row(100, 9), row(101, 9)].concat());
-    let refused = refusal_of(&twice).to_string();
-    assert!(refused.contains("remembered twice"), "{refused}");
+    // Where the rows themselves are the damage, the digest among them: as a file on disk may be, too.
+    for (index, id) in [(101, 9), (1, 8)] {
+        let mut batch = Batch::default();
+        for (index, id) in [(100, 9), (index, id)] {
+            let value = [&[id; 16][..], &[1]].concat();
+            batch.put(Table::Remembered, index.to_be_bytes().to_vec(), value);
+        }
+        batch.put(Table::Meta, "remembered_floor", 1u64.to_be_bytes().to_vec());
+        store.map.commit(&batch).unwrap();
+        let error = Store::open_with(store.map.clone(), small_window()).err().expect("refused");
+        assert!(error.to_string().contains("out of order, or remembered twice"), "{error}");
+        let mut restored = Batch::default();
+        restored.delete(Table::Remembered, index.to_be_bytes().to_vec());
+        store.map.commit(&restored).unwrap();
+    }
     let many: Vec<u8> =
         (0..small_window().entries_max as u64).flat_map(|i| row(100 + i, i as u8)).collect();
     let refused = refusal_of(&forged(many)).to_string();
