@@ -69,8 +69,8 @@ pub struct World {
     pub is_meshed: bool,
     /// Writes that one node passed on to another.
     pub forwards: u64,
-    /// Chunks of snapshots that were sent.
-    pub chunks_sent: u64,
+    /// Chunks of snapshots that were sent: of which snapshot, and their numbers.
+    pub chunks_sent: Vec<(u64, u64)>,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
 }
@@ -98,7 +98,7 @@ impl World {
             answers: Vec::new(),
             is_meshed: false,
             forwards: 0,
-            chunks_sent: 0,
+            chunks_sent: Vec::new(),
             transcript: None,
         }
     }
@@ -438,7 +438,7 @@ impl World {
             self.forwards += 1;
         }
         if let Some(peer_frame::Frame::SnapshotPart(part)) = &frame.frame {
-            self.chunks_sent += u64::from(part.chunk.is_some());
+            self.chunks_sent.extend(part.chunk.iter().map(|chunk| (part.id, chunk.number)));
         }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
         self.tell(|world| super::words::frame(world, from, to, &frame, lost));
@@ -483,7 +483,8 @@ impl World {
         }
     }
 
-    fn break_link(&mut self, from: usize, to: usize) {
+    /// Ends the connection that one machine has opened to another.
+    pub fn break_link(&mut self, from: usize, to: usize) {
         let raft_id = self.machines[to].raft_id;
         let Some(process) = &mut self.machines[from].process else { return };
         if let Some(greeted_as) = process.links.remove(&to) {

@@ -25,6 +25,10 @@ pub(super) struct Sending {
     offered: Duration,
     /// When something was last asked of it.
     asked: Option<Duration>,
+    /// Whether the last chunk was sent.
+    is_sent: bool,
+    /// When consensus last had the member asked whether it has it.
+    probed: Duration,
     len_bytes: u64,
 }
 
@@ -32,7 +36,7 @@ pub(super) struct Sending {
 enum End {
     /// The member has it.
     Arrived,
-    /// The member does not wait for it.
+    /// This node does not lead any more, or the member is none any more.
     Void,
     /// The member is to get another one, if it still needs one then.
     GivenUp(&'static str),
@@ -53,15 +57,21 @@ impl<M: Map> Node<M> {
     }
 
     /// Opens what the store holds durably, and offers it. That may be newer than what consensus counts on. False if it cannot
-    /// be: too many are open, or the member could not use it.
+    /// be: too many are open, or the member could not use it. One that it can still use is offered again.
     fn open_snapshot(&mut self, to: u64) -> Result<bool> {
-        self.snapshots.sending.retain(|id, sending| {
-            if sending.to == to {
-                self.effects.transfers.push(Job::Close(*id));
-            }
-            sending.to != to
-        });
+        let Stage::Member(replica) = &self.stage else { return Ok(false) };
         let Some(nonce) = self.links.get(&to).map(|peer| peer.nonce) else { return Ok(false) };
+        let known = self.snapshots.sending.iter_mut().find(|(_, sending)| sending.to == to);
+        if let Some((&id, sending)) = known {
+            if sending.nonce == nonce && sending.index + 1 >= replica.first_index() {
+                sending.offered = self.now.monotonic;
+                let offer = Frame::SnapshotOffer(sending.offer.clone());
+                self.effects.frames.push((to, peers::frame(offer)));
+                return Ok(true);
+            }
+            self.snapshots.sending.remove(&id);
+            self.effects.transfers.push(Job::Close(id));
+        }
         if self.snapshots.sending.len() >= SNAPSHOTS_MAX {
             return Ok(false);
         }
@@ -93,6 +103,8 @@ impl<M: Map> Node<M> {
             begun: now,
             offered: now,
             asked: None,
+            is_sent: false,
+            probed: now,
             len_bytes: 0,
         };
         self.snapshots.sending.insert(id, sending);
@@ -124,27 +136,33 @@ impl<M: Map> Node<M> {
     pub(super) fn send_part(&mut self, id: u64, chunk: Chunk) {
         let Some(sending) = self.snapshots.sending.get_mut(&id) else { return };
         sending.len_bytes += chunk.rows.len() as u64;
+        sending.is_sent |= chunk.is_last;
         self.counters.snapshot_bytes_sent += chunk.rows.len() as u64;
         let part = Frame::SnapshotPart(SnapshotPart { id, chunk: Some(chunk) });
         self.effects.frames.push((sending.to, peers::frame(part)));
     }
 
     pub(super) fn tend_sending(&mut self) {
-        let Stage::Member(replica) = &self.stage else { return };
+        let Stage::Member(replica) = &mut self.stage else { return };
         let now = self.now.monotonic;
         let (leads, first_index) = (replica.leads(), replica.first_index());
         let progress = replica.progress();
-        let offer_again_after = self.settings.replica.election_timeout();
+        let patience = self.settings.replica.election_timeout();
         let mut ended = Vec::new();
         for (id, sending) in &mut self.snapshots.sending {
             let seen = progress.iter().find(|seen| leads && seen.raft_id == sending.to);
             let nonce = self.links.get(&sending.to).map(|peer| peer.nonce);
+            let idle_since = sending.asked.unwrap_or(sending.begun);
             if let Some(end) = sending.end(now, seen, first_index, nonce) {
                 ended.push((*id, end));
-            } else if sending.asked.is_none() && now >= sending.offered + offer_again_after {
+            } else if sending.asked.is_none() && now >= sending.offered + patience {
                 sending.offered = now;
                 let offer = Frame::SnapshotOffer(sending.offer.clone());
                 self.effects.frames.push((sending.to, peers::frame(offer)));
+            } else if sending.is_sent && now >= sending.probed.max(idle_since) + 2 * patience {
+                // Its word that it has the snapshot may be lost. If it has not, consensus comes back with an offer.
+                sending.probed = now;
+                replica.snapshot_sent(sending.to);
             }
         }
         ended.into_iter().for_each(|(id, end)| self.close_snapshot(id, &end));
@@ -158,6 +176,10 @@ impl<M: Map> Node<M> {
         match end {
             End::Arrived => {
                 self.counters.snapshots_sent += 1;
+                if let Stage::Member(replica) = &mut self.stage {
+                    // What consensus waits for may be newer than what was sent.
+                    replica.snapshot_sent(sending.to);
+                }
                 let seconds = (self.now.monotonic - sending.begun).as_secs_f64();
                 ::log::info!(
                     "{name} has the snapshot as of entry {}: {} in {seconds:.1} s",
@@ -197,8 +219,8 @@ impl Sending {
         nonce: Option<u64>,
     ) -> Option<End> {
         let Some(seen) = seen else { return Some(End::Void) };
-        if !seen.awaits_snapshot {
-            return Some(if seen.matched >= self.index { End::Arrived } else { End::Void });
+        if seen.matched >= self.index {
+            return Some(End::Arrived);
         }
         let idle_since = self.asked.unwrap_or(self.begun);
         let why = if nonce.is_some_and(|nonce| nonce != self.nonce) {
