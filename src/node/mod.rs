@@ -504,6 +504,16 @@ impl<M: Map> Node<M> {
         &self.identity
     }
 
+    /// The state machine, for those who look on.
+    pub fn store(&self) -> &Store<M> {
+        &self.store
+    }
+
+    /// What the node knows of the mesh, for those who look on.
+    pub fn mesh(&self) -> &gossip::Gossip {
+        &self.gossip
+    }
+
     /// The index up to which the node has applied: what a client's first `since` is.
     pub fn applied_index(&self) -> u64 {
         self.store.applied().index

@@ -14,6 +14,7 @@
 //! What it promises:
 //! - **Deterministic.** The same entries give the same outcomes and, once committed, the same bytes
 //!   in the map, on every replica, however often each commits and whenever it restarts.
+//! - **Comparable.** [`Store::digest`] tells whether two replicas hold the same, at no cost but that of their changes.
 //! - **Exactly once.** A request id is applied at most once (see `remembered`).
 //! - **One index.** The map shows the state as of one index of the log, [`Store::durable`]. After a
 //!   crash the log is applied from the index after it, and no segment of the log goes before it was passed.
@@ -24,6 +25,7 @@
 
 mod apply;
 mod commit;
+mod digest;
 mod layers;
 pub mod lmdb;
 pub mod map;
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 pub use apply::Outcome;
 pub use commit::{Commit, Committed, Retired};
+pub use digest::{DIGEST_LEN, Digest, Figures, Tally, tally};
 pub use meta::{Applied, FORMAT_VERSION};
 pub use remembered::WindowBounds;
 pub use scan::{Scan, ScanResult};
@@ -106,7 +109,7 @@ impl<M: Map> Store<M> {
     /// If the entry is not the one after the last.
     pub fn apply(&mut self, index: u64, term: u64, command: &Command) -> Result<Outcome> {
         self.advance(index, term);
-        self.apply_write(index, command)
+        self.apply_command(index, command)
     }
 
     /// Applies an entry that has no command.
@@ -171,6 +174,16 @@ impl<M: Map> Store<M> {
     /// The membership as of [`Store::applied`]; `None` before the first.
     pub fn membership(&self) -> Option<&Membership> {
         self.meta.membership.as_deref()
+    }
+
+    /// How many logical bytes there may be; 0: no limit.
+    pub fn max_bytes(&self) -> u64 {
+        self.meta.max_bytes
+    }
+
+    /// What the state as of [`Store::applied`] amounts to.
+    pub fn digest(&self) -> Digest {
+        digest::digest(&self.meta, self.window.floor())
     }
 
     /// Bytes of memory that changes take which the map does not hold yet, roughly.

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::clients::Clients;
 use super::storms::{Storm, calm, settle_accounts};
-use super::weather::Weather;
-use super::world::World;
+use crate::sim::clients::Clients;
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 
 /// Every cluster that any disk ever belonged to.
 fn founded(world: &World) -> BTreeSet<Vec<u8>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Input;
-use super::world::World;
+use crate::sim::world::World;
 use crate::wire::client::{Response, response};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::Input;
-use super::clients::Clients;
 use super::storms::{Storm, calm, rounds, settle_accounts};
-use super::world::World;
+use crate::sim::clients::Clients;
+use crate::sim::world::World;
 
 #[test]
 fn a_leader_that_stops_hands_over_and_loses_nothing() {

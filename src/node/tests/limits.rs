@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::super::Input;
-use super::weather::Weather;
-use super::world::World;
 use crate::limits::{
     ORDERS_MAX, REQUESTS_MAX, SCANS_MAX, SEGMENT_LEN, UNCOMMITTED_LEN_MAX, VALUE_LEN_MAX,
 };
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::wire::client::{
     Code, Delete, Get, Op, Put, Range, RemoveMember, Response, Txn, Write, op, request, response,
 };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::clients::{Clients, OPERATOR};
-use super::machine::Config;
 use super::storms::{Storm, calm, rounds, settle_accounts};
-use super::weather::Weather;
-use super::world::World;
+use crate::sim::clients::{Clients, OPERATOR};
+use crate::sim::machine::Config;
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::wire::client::{
     Code, Error as Refusal, Member, RemoveMember, TransferLeader, request, response,
 };

@@ -1,27 +1,19 @@
 //! Whole nodes in a simulated world: every test is a run, or many, that a seed determines.
 //!
-//! - [`world`]: time, network, disks and threads, in a [`weather`]; [`view`]: what is seen of it. [`machine`]: what runs
-//!   in it. [`witness`]: what a disk holds, and that nothing is said before it does. [`clients`]: requests, what
-//!   became of them, and the history by which `sim` judges them.
+//! The world, its machines and clients are those of the simulator, [`sim`](crate::sim).
+//!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
 //!   [`limits`]: bounds. [`golden`]: transcripts.
 
-mod clients;
 mod forming;
 mod forwarding;
 mod golden;
 mod leaving;
 mod limits;
-mod machine;
 mod membership;
-mod mesh;
 mod returning;
 mod storms;
-mod view;
-mod weather;
-mod witness;
-mod world;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::super::Input;
-use super::clients::Clients;
-use super::machine::{Config, Machine};
 use super::storms::{Storm, calm, rounds, settle_accounts};
-use super::world::World;
+use crate::sim::clients::Clients;
+use crate::sim::machine::{Config, Machine};
+use crate::sim::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::clients::Clients;
-use super::weather::Weather;
-use super::world::World;
+use crate::sim::clients::Clients;
 use crate::sim::linearizability::{Verdict, judge};
+use crate::sim::weather::Weather;
+use crate::sim::world::World;
 use crate::store::map::Map;
 
 /// What a storm does, and how often.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
 use super::witness::Witness;
 use crate::log::{self, MemDisk, recover};
+use crate::node::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::replica::Retention;
 use crate::store::mem_map::MemMap;
 use crate::store::{Store, WindowBounds};
@@ -15,7 +15,7 @@ use crate::wire::client::Identity;
 
 /// Small, so that a run passes through several.
 const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
-pub(super) const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 const ELECTION_TICKS: u32 = 4;
 const HEARTBEAT_TICKS: u32 = 1;
 
@@ -32,7 +32,7 @@ const RETAIN_ALL: Retention = Retention {
 
 /// What an operator sets.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Config {
+pub struct Config {
     pub expect: u32,
     pub may_form: bool,
     pub dead_after: Duration,
@@ -44,7 +44,7 @@ impl Default for Config {
     }
 }
 
-pub(super) struct Machine {
+pub struct Machine {
     pub number: usize,
     pub name: String,
     pub raft_id: u64,
@@ -68,7 +68,7 @@ pub(super) struct Machine {
 }
 
 /// What a crash ends.
-pub(super) struct Process {
+pub struct Process {
     pub node: Node<MemMap>,
     pub inbox: Vec<Input>,
     /// A turn is due.
@@ -82,14 +82,14 @@ pub(super) struct Process {
 
 /// How much of the write in flight a crash leaves.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Tear {
+pub enum Tear {
     Lost,
     Torn,
     Whole,
 }
 
 /// Where a machine gossips.
-pub(super) fn gossip_address(number: usize) -> SocketAddr {
+pub fn gossip_address(number: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number as u8 + 1], 7946))
 }
 
@@ -158,7 +158,7 @@ impl Machine {
                 target_voters: 5,
                 dead_after: self.config.dead_after,
             },
-            mesh: super::super::MeshSettings {
+            mesh: crate::node::MeshSettings {
                 gossip: Default::default(),
                 address: identity.address.clone(),
                 gossip_address: gossip_address(self.number).to_string(),

@@ -13,7 +13,7 @@ use crate::log::{Contents, FIRST_STATE};
 use crate::wire::log::{Command, ConfChange, Entry, EntryId, HardState, Record, Standing};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
-pub(super) struct Witness {
+pub struct Witness {
     /// All that were durable and not replaced, those that the log does not keep any more among them.
     entries: BTreeMap<u64, Entry>,
     /// The last entry that was, whether by itself or by a snapshot.
@@ -180,6 +180,6 @@ impl Witness {
 }
 
 /// The type of a raft message.
-pub(super) fn kind(message: &RaftMessage) -> MessageType {
+pub fn kind(message: &RaftMessage) -> MessageType {
     MessageType::from_i32(message.r#type as i32).expect("a type that raft-rs knows")
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::super::Input;
 use super::machine::gossip_address;
 use super::world::World;
+use crate::node::Input;
 
 impl World {
     /// Tells a machine of all the others: its seeds.
@@ -23,12 +23,12 @@ impl World {
         }
         self.run_until("all know each other", |world| {
             let running = world.running();
-            let know = |i: &usize| world.node(*i).gossip.members().count() + 1 >= running.len();
+            let know = |i: &usize| world.node(*i).mesh().members().count() + 1 >= running.len();
             running.iter().all(know)
         });
     }
 
-    pub(super) fn send_datagram(&mut self, from: usize, to: SocketAddr, bytes: Bytes) {
+    pub fn send_datagram(&mut self, from: usize, to: SocketAddr, bytes: Bytes) {
         let Some(to) = (0..self.machines.len()).find(|i| gossip_address(*i) == to) else { return };
         let lost = self.is_cut(from, to) || self.rng.f64() < self.weather.loss;
         if !lost && self.machines[to].process.is_some() {
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// A node that has come to its end by itself is gone once it may stop.
-    pub(super) fn note_end(&mut self, i: usize) {
+    pub fn note_end(&mut self, i: usize) {
         let node = self.node(i);
         if let Some(why) = node.ended().filter(|_| node.may_stop()) {
             let why = why.to_owned();

@@ -1,8 +1,8 @@
 //! What a test sees of a world.
 
-use super::super::Node;
 use super::machine::Process;
 use super::world::World;
+use crate::node::Node;
 use crate::store::mem_map::MemMap;
 use crate::wire::client::{NodeRole, NodeStatus};
 

@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{ConnectionId, Effects, Input, Token};
 use super::machine::{Config, Machine, Process, Tear};
 use super::weather::Weather;
 use crate::log::{Prepare, prepare};
+use crate::node::{ConnectionId, Effects, Input, Token};
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
@@ -42,7 +42,7 @@ struct Scheduled {
 }
 
 /// What a client learns.
-pub(super) struct Answer {
+pub struct Answer {
     pub at: Duration,
     /// See [`World::next_moment`].
     pub moment: u64,
@@ -52,7 +52,7 @@ pub(super) struct Answer {
     pub response: Option<Response>,
 }
 
-pub(super) struct World {
+pub struct World {
     pub rng: fastrand::Rng,
     pub now: Duration,
     pub weather: Weather,
@@ -301,7 +301,7 @@ impl World {
             Event::Frame(from, frame) => self.post(i, Input::PeerFrame(from, frame)),
             Event::WriteEnds => {
                 let written = self.machines[i].end_write();
-                self.tell(|world| super::golden::disk(world, i));
+                self.tell(|world| super::words::disk(world, i));
                 self.post(i, written);
             }
             Event::CommitEnds(commit) => {
@@ -411,7 +411,7 @@ impl World {
             self.forwards += 1;
         }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
-        self.tell(|world| super::golden::frame(world, from, to, &frame, lost));
+        self.tell(|world| super::words::frame(world, from, to, &frame, lost));
         if !lost && self.machines[to].process.is_some() {
             let range = self.weather.frame_us.clone();
             self.schedule_within(to, range, Event::Frame(greeted_as, frame));
@@ -473,7 +473,7 @@ impl World {
 
     fn reply(&mut self, i: usize, connection: ConnectionId, response: Response) {
         let id = response.id;
-        self.tell(|world| super::golden::answer(world, i, &response));
+        self.tell(|world| super::words::answer(world, i, &response));
         let expected = self.process(i).unanswered.remove(&(connection, id));
         assert!(expected.is_some(), "{} answers request {id} twice", self.machines[i].name);
         self.note_answer(connection, id, Some(response));

@@ -68,9 +68,9 @@ struct Client {
 }
 
 /// The connection that orders come on; what becomes of them is not the clients' concern.
-pub(super) const OPERATOR: super::super::ConnectionId = 99;
+pub const OPERATOR: crate::node::ConnectionId = 99;
 
-pub(super) struct Clients {
+pub struct Clients {
     clients: Vec<Client>,
     /// By client and number.
     fates: BTreeMap<(usize, u64), Fate>,
@@ -314,7 +314,7 @@ impl Clients {
     pub fn check(&self, world: &World) {
         for i in world.running() {
             let get =
-                |key: String| world.node(i).store.get(key.as_bytes()).expect("a map in memory");
+                |key: String| world.node(i).store().get(key.as_bytes()).expect("a map in memory");
             let mut applied = vec![(0, 0); self.clients.len()];
             for (&(c, number), fate) in &self.fates {
                 let version = get(own_key(c, number)).map_or(0, |kv| kv.version);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// How long things take and how often they fail.
 #[derive(Debug, Clone)]
-pub(super) struct Weather {
+pub struct Weather {
     pub frame_us: Range<u64>,
     /// Of a frame.
     pub loss: f64,
