@@ -4,8 +4,9 @@
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
-//!   [`limits`]: bounds. [`golden`]: transcripts.
+//!   [`limits`]: bounds; [`bounded`]: of the log. [`golden`]: transcripts.
 
+mod bounded;
 mod forming;
 mod forwarding;
 mod golden;
