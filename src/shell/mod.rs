@@ -191,6 +191,7 @@ fn node_settings(
             target_voters: settings.target_voters,
             dead_after: settings.dead_after,
         },
+        max_bytes: settings.max_bytes,
         mesh,
     })
 }
