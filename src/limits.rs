@@ -190,6 +190,8 @@ pub const APPLY_VERSION: u32 = 2;
 pub const REMEMBERED_MAX: usize = 128 * KIB;
 /// Bytes of remembered results.
 pub const REMEMBERED_LEN_MAX: usize = 16 * MIB;
+/// MAX_BYTES, where it is not set.
+pub const MAX_BYTES_DEFAULT: u64 = 4 * 1024 * MIB as u64;
 /// Nodes tell each other the digest of their state at each index that is a multiple of this.
 pub const DIGEST_EVERY: u64 = 1024;
 /// And when nothing was applied for so long.
@@ -247,6 +249,7 @@ const _: () = {
     assert!(BUFFER_COMMIT_LEN * 2 < BUFFER_LEN_MAX);
     assert!(RESULT_LEN_MAX < REMEMBERED_LEN_MAX);
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
+    assert!(2 * MAX_BYTES_DEFAULT < MAP_LEN as u64);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(RETAINED_LEN_MAX <= RETAINED_STREAMING_LEN_MAX);
     assert!(RETAINED_ENTRIES_MAX <= RETAINED_STREAMING_ENTRIES_MAX);

@@ -21,6 +21,8 @@ pub(super) enum Then {
     Say(Vec<(u64, Message)>),
     /// The node belongs to the cluster that it founded (with this entry) or joined (with none).
     Belong(Vec<Entry>),
+    /// The node ends, for this reason.
+    End(String),
 }
 
 impl<M: Map> Node<M> {
@@ -40,6 +42,7 @@ impl<M: Map> Node<M> {
                 }
                 Then::Say(messages) => self.say(messages),
                 Then::Belong(entries) => self.belong(entries)?,
+                Then::End(why) => self.end(why),
             }
         }
         Ok(())
@@ -83,6 +86,8 @@ impl<M: Map> Node<M> {
                 // An answer that took two intervals of heartbeats is lost.
                 replica.retry_reads(self.now.monotonic.saturating_sub(2 * interval));
                 self.change_membership();
+                self.propose_max_bytes();
+                self.look_at_digest();
                 self.leave_office();
             }
         }

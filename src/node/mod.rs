@@ -23,11 +23,13 @@
 
 mod clients;
 mod cluster;
+mod digests;
 mod journal;
 mod members;
 mod mesh;
 mod orders;
 mod peers;
+mod quota;
 mod reads;
 mod requests;
 mod seats;
@@ -45,7 +47,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
 use crate::log::{Contents, Log, Prepare, Start};
@@ -66,8 +68,10 @@ pub use journal::LogWrite;
 pub use requests::{ConnectionId, Token};
 
 use cluster::Then;
+use digests::Digests;
 use journal::Journal;
 use members::{Conflict, Sightings};
+use quota::ProposedQuota;
 use reads::ReadQueue;
 use requests::Requests;
 use seats::Seats;
@@ -95,6 +99,8 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// TARGET_VOTERS and DEAD_AFTER.
     pub policy: Policy,
+    /// MAX_BYTES; 0: no limit.
+    pub max_bytes: u64,
     /// For gossip.
     pub mesh: MeshSettings,
 }
@@ -270,6 +276,8 @@ pub struct Node<M: Map> {
     gossip: gossip::Gossip,
     left_mesh_at: Option<Duration>,
     sightings: Sightings,
+    digests: Digests,
+    proposed_quota: Option<ProposedQuota>,
     /// Since when, and until when, nodes asked for a name that is taken.
     conflicts: BTreeMap<u64, Conflict>,
     /// Why this node was last refused by the cluster.
@@ -312,6 +320,9 @@ impl<M: Map> Node<M> {
         let RecoveredLog { log, contents } = recovered;
         let (hard_state, standing) = (contents.hard_state, contents.standing.clone());
         let state = contents.state;
+        if !standing.quarantine.is_empty() {
+            return Err(Error::Environment(standing.quarantine));
+        }
         let Start { base, entries } = contents.start(entry_id(store.applied()))?;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
@@ -364,6 +375,8 @@ impl<M: Map> Node<M> {
             gossip,
             left_mesh_at: None,
             sightings: Sightings::default(),
+            digests: Digests::default(),
+            proposed_quota: None,
             conflicts: BTreeMap::new(),
             told_refusal: String::new(),
             told_refusals: BTreeMap::new(),

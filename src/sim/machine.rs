@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::witness::Witness;
+use crate::error::Result;
 use crate::log::{self, MemDisk, recover};
 use crate::node::{self, ConnectionId, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::replica::Retention;
@@ -44,11 +45,13 @@ pub struct Config {
     pub expect: u32,
     pub may_form: bool,
     pub dead_after: Duration,
+    /// MAX_BYTES.
+    pub max_bytes: u64,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { expect: 1, may_form: true, dead_after: Duration::from_secs(300) }
+        Config { expect: 1, may_form: true, dead_after: Duration::from_secs(300), max_bytes: 0 }
     }
 }
 
@@ -137,6 +140,23 @@ impl Machine {
 
     /// Starts the process, through the recovery that the real shell runs.
     pub fn start(&mut self, world_now: Duration, rng: &mut fastrand::Rng) {
+        let node = self
+            .boot(world_now, rng)
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
+        self.process = Some(Process {
+            node,
+            inbox: Vec::new(),
+            is_awake: true,
+            links: BTreeMap::new(),
+            writing: None,
+            transfers: Transfers::with_chunks_of(CHUNK_LEN),
+            jobs: VecDeque::new(),
+            unanswered: BTreeMap::new(),
+        });
+    }
+
+    /// A node on this machine, or why it refuses to start.
+    pub fn boot(&mut self, world_now: Duration, rng: &mut fastrand::Rng) -> Result<Node<MemMap>> {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
         self.life += 1;
@@ -171,6 +191,7 @@ impl Machine {
                 target_voters: 5,
                 dead_after: self.config.dead_after,
             },
+            max_bytes: self.config.max_bytes,
             mesh: crate::node::MeshSettings {
                 gossip: Default::default(),
                 address: identity.address.clone(),
@@ -180,18 +201,7 @@ impl Machine {
             },
         };
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
-        let node = Node::new(settings, identity, recovered, store, self.clock(world_now))
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
-        self.process = Some(Process {
-            node,
-            inbox: Vec::new(),
-            is_awake: true,
-            links: BTreeMap::new(),
-            writing: None,
-            transfers: Transfers::with_chunks_of(CHUNK_LEN),
-            jobs: VecDeque::new(),
-            unanswered: BTreeMap::new(),
-        });
+        Node::new(settings, identity, recovered, store, self.clock(world_now))
     }
 
     /// The map of the state that the log names; all others are left over from transfers.

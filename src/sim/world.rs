@@ -16,7 +16,8 @@ use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
-    Code, Hello, Identity, Op, Put, Request, Response, Role, Txn, Write, op, request, server_frame,
+    Code, Hello, Identity, Op, Put, Request, Response, Role, TransferLeader, Txn, Write, op,
+    request, server_frame,
 };
 use crate::wire::peer::{PeerFrame, peer_frame};
 
@@ -216,6 +217,16 @@ impl World {
         let since = self.node(i).applied_index();
         let write = Write { request_id, since, txn: Some(Txn { success, ..Txn::default() }) };
         self.request(i, 0, timeout, request::Command::Write(write))
+    }
+
+    /// Has a machine lead, by an order of an operator.
+    pub fn transfer_leader(&mut self, to: usize) {
+        let name = self.machines[to].name.clone();
+        let order = TransferLeader { name, raft_id: 0 };
+        self.request(to, 0, Duration::from_secs(30), request::Command::TransferLeader(order));
+        self.run_until("the order is done", |world| world.unanswered(to) == 0);
+        self.take_answers();
+        assert_eq!(self.leader(), Some(to));
     }
 
     /// What clients do and learn has each its own moment, in their order: several answers may come at one time.

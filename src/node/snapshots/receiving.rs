@@ -260,7 +260,7 @@ impl<M: Map> Node<M> {
         };
         let Stage::Member(replica) = &mut self.stage else { return };
         // It would be a commit of the old state that ends after the new one is in its place.
-        if self.store.is_committing() {
+        if self.store.is_committing() || self.digests.quarantine().is_some() {
             return;
         }
         let conf_state = store.membership().and_then(|membership| membership.conf_state.as_ref());

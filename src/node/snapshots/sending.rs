@@ -72,7 +72,9 @@ impl<M: Map> Node<M> {
             self.snapshots.sending.remove(&id);
             self.effects.transfers.push(Job::Close(id));
         }
-        if self.snapshots.sending.len() >= SNAPSHOTS_MAX {
+        // A state that differs from a majority's is not passed on.
+        let is_sound = self.digests.quarantine().is_none();
+        if !is_sound || self.snapshots.sending.len() >= SNAPSHOTS_MAX {
             return Ok(false);
         }
         let durable = self.store.durable_snapshot(&self.identity.cluster_id)?;
