@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::limits::DIGEST_EVERY;
-use crate::sim::machine::{Config, Machine};
+use crate::sim::machine::Config;
 use crate::sim::world::World;
 use crate::store::map::{Batch, Map, Snapshot, Table};
 use crate::wire::client::{Code, Get, Range, request, response};
@@ -168,7 +168,7 @@ fn a_learner_that_differs_stops_as_well() {
 fn without_a_majority_against_it_nobody_stops() {
     let mut world = World::whole(5, 1);
     let config = Config { expect: 1, ..Config::default() };
-    let learner = Machine::new(1, config, &mut world.rng);
+    let learner = crate::sim::machine::Machine::new(1, config, &mut world.rng);
     world.machines.push(learner);
     world.start(1);
     world.run_until("the second has all", World::is_settled);

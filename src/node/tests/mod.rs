@@ -4,8 +4,10 @@
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
-//!   [`limits`]: bounds. [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
+//!   [`limits`]: bounds; [`bounded`]: of the log. [`digests`], [`quota`]: states that differ, and that are full.
+//!   [`golden`]: transcripts.
 
+mod bounded;
 mod digests;
 mod forming;
 mod forwarding;
@@ -15,6 +17,7 @@ mod limits;
 mod membership;
 mod quota;
 mod returning;
+mod snapshots;
 mod storms;
 
 use std::ops::Range;
