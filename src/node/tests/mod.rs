@@ -5,6 +5,7 @@
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
 //!   [`limits`]: bounds; [`bounded`]: of the log. [`digests`], [`quota`]: states that differ, and that are full.
+//!   [`reading`]: snapshots for clients.
 //!   [`golden`]: transcripts.
 
 mod bounded;
@@ -16,6 +17,7 @@ mod leaving;
 mod limits;
 mod membership;
 mod quota;
+mod reading;
 mod returning;
 mod snapshots;
 mod storms;
