@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
     ("http",    &["limits", "metrics"]),
     ("client",  &["wire", "limits", "error"]),
-    ("cli",     &["client", "wire", "limits"]),
+    ("cli",     &["client", "store", "wire", "limits"]),
     ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
     ("sim",     &["node", "replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
     ("bin",     &["shell", "cli", "config", "error"]),

@@ -171,9 +171,7 @@ impl<M: Map> Node<M> {
     /// A chunk was read for a client, if the snapshot is one of a client's.
     pub(super) fn answer_chunk(&mut self, id: u64, chunk: Chunk) -> Option<Chunk> {
         let Some(reading) = self.snapshots.reading.open.get_mut(&id) else { return Some(chunk) };
-        let Some((_, token)) = reading.wanted.take_if(|(number, _)| *number == chunk.number) else {
-            return None;
-        };
+        let (_, token) = reading.wanted.take_if(|(number, _)| *number == chunk.number)?;
         reading.next = reading.next.max(chunk.number + 1);
         reading.asked = self.now.monotonic;
         reading.len_bytes += chunk.rows.len() as u64;
