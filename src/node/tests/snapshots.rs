@@ -233,7 +233,7 @@ fn a_receiver_that_crashes_at_any_moment_starts_with_a_whole_state() {
             _ => world.run_until("it is installed", |world| world.node(left).state() == 2),
         }
         // The record is on disk soon.
-        for _ in 0..world.rng.usize(..[40, 6, 40][seed as usize % 3]) {
+        for _ in 0..world.rng.usize(..[40, 2, 40][seed as usize % 3]) {
             world.step();
         }
         let (state, states) = (world.node(left).state(), world.machines[left].map.states());
