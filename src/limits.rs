@@ -169,6 +169,12 @@ pub const RETAINED_STREAMING_LEN_MAX: usize = 64 * MIB;
 pub const SNAPSHOT_CHUNK_LEN: usize = 256 * KIB;
 /// Chunks that are asked for ahead.
 pub const SNAPSHOT_WINDOW: u64 = 4;
+/// Bytes of rows that the receiver of a snapshot commits at once,
+pub const SNAPSHOT_BATCH_LEN: usize = 4 * MIB;
+/// and how many.
+pub const SNAPSHOT_BATCH_ROWS: usize = 8 * KIB;
+/// Bytes of a store's meta data: the membership is most of it.
+pub const SNAPSHOT_META_LEN_MAX: usize = MIB;
 /// Snapshots that a node keeps open for others, nodes and clients together.
 pub const SNAPSHOTS_MAX: usize = 4;
 /// One of which nothing is asked for so long is given up.
@@ -250,6 +256,8 @@ const _: () = {
     // A part of a snapshot is a frame: its rows, or one row that is longer. A remembered result is the longest.
     assert!(SNAPSHOT_CHUNK_LEN + RESULT_LEN_MAX + 64 * KIB < FRAME_LEN_MAX);
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < RESULT_LEN_MAX);
+    // All about a member takes less than four times its addresses.
+    assert!(4 * MEMBERS_MAX * (ADDRESS_LEN_MAX + NAME_LEN_MAX) < SNAPSHOT_META_LEN_MAX);
     assert!(SNAPSHOTS_MAX + SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(ORDERS_MAX < REQUESTS_MAX);

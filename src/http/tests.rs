@@ -196,8 +196,9 @@ fn status_is_json() {
         },
         "counters": {
             "messages_sent": 0, "messages_received": 0, "proposals": 11, "reads": 0,
-            "forwarded": 0, "refused": 0, "protocol_errors": 0, "peers_refused": 0, "major_faults": 0,
-            "ticks_dropped": 0,
+            "forwarded": 0, "refused": 0, "protocol_errors": 0, "peers_refused": 0, "snapshots_sent": 0,
+            "snapshot_bytes_sent": 0, "snapshots_received": 0, "snapshot_bytes_received": 0,
+            "snapshots_failed": 0, "major_faults": 0, "ticks_dropped": 0,
         },
         "syncs": { "count": 2, "p50_us": 150, "p99_us": 420, "max_us": 421 },
         "commits": { "count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0 },

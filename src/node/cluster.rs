@@ -15,6 +15,8 @@ use crate::wire::peer::Formation as Message;
 pub(super) enum Then {
     /// Consensus is told.
     Persisted(u64),
+    /// Consensus is told, and the snapshot that the record installs is the node's state from now on.
+    Installed(u64),
     /// A free node says what it may say now.
     Say(Vec<(u64, Message)>),
     /// The node belongs to the cluster that it founded (with this entry) or joined (with none).
@@ -31,6 +33,12 @@ impl<M: Map> Node<M> {
                     if let Stage::Member(replica) = &mut self.stage {
                         replica.persisted(number);
                     }
+                }
+                Then::Installed(number) => {
+                    if let Stage::Member(replica) = &mut self.stage {
+                        replica.persisted(number);
+                    }
+                    self.switch_state();
                 }
                 Then::Say(messages) => self.say(messages),
                 Then::Belong(entries) => self.belong(entries)?,
@@ -65,6 +73,7 @@ impl<M: Map> Node<M> {
     fn on_whole_tick(&mut self) {
         self.expire_requests();
         self.look_at_members();
+        self.tend_snapshots();
         self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {

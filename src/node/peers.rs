@@ -43,6 +43,10 @@ pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
     PeerFrame { frame: Some(Frame::ForwardReply(ForwardReply { id, response: Some(response) })) }
 }
 
+pub(super) fn frame(frame: Frame) -> PeerFrame {
+    PeerFrame { frame: Some(frame) }
+}
+
 /// The length of a cluster's id, in bytes.
 const CLUSTER_ID_LEN: usize = 16;
 
@@ -202,6 +206,7 @@ impl<M: Map> Node<M> {
         }
         // Who was found by its address alone is found by gossip from now on.
         self.push_table(raft_id);
+        self.resume_snapshot(raft_id);
         self.tell_digests_to(raft_id);
     }
 
@@ -250,10 +255,10 @@ impl<M: Map> Node<M> {
                 Frame::Raft(message) => self.on_raft(from.raft_id, message),
                 Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
                 Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
+                Frame::SnapshotOffer(offer) => self.on_snapshot_offer(from, offer),
+                Frame::SnapshotRequest(request) => self.on_snapshot_request(from, request),
+                Frame::SnapshotPart(part) => self.on_snapshot_part(from.raft_id, part),
                 Frame::Digest(digest) => self.on_digest(from.raft_id, &digest),
-                Frame::SnapshotOffer(_) | Frame::SnapshotRequest(_) | Frame::SnapshotPart(_) => {
-                    self.counters.protocol_errors += 1
-                }
                 Frame::Formation(_) | Frame::GossipTable(_) => unreachable!("matched above"),
             },
             // Between clusters, and from nodes without one, nothing else is heard.

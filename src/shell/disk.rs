@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
-use super::reactor::Reactor;
+use super::reactor::{Input, Reactor};
 use super::socket;
 use crate::error::{Error, Result};
 use crate::log::segment::file_name;
 use crate::metrics::Histogram;
-use crate::node::{Input, LogWrite};
+use crate::node::LogWrite;
 
 /// From the kernel's asm-generic/fcntl.h, which Linux has on every machine that glommio runs on.
 const O_DSYNC: i32 = 0o10000;

@@ -1,6 +1,6 @@
 //! One machine of the world: what survives a crash (its disk, its map, who it is), and the process that runs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,16 @@ use std::time::Duration;
 use super::witness::Witness;
 use crate::error::Result;
 use crate::log::{self, MemDisk, recover};
-use crate::node::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
+use crate::node::{self, ConnectionId, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::replica::Retention;
+use crate::store::map::Map;
 use crate::store::mem_map::MemMap;
+use crate::store::transfer::{Job, Transfers};
 use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
+
+/// What happens to a node in a world.
+pub type Input = node::Input<MemMap>;
 
 /// Small, so that a run passes through several.
 const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
@@ -22,6 +27,9 @@ const HEARTBEAT_TICKS: u32 = 1;
 
 /// Remembered writes: few enough that some runs pass the window.
 const WINDOW: WindowBounds = WindowBounds { entries_max: 1000, len_bytes_max: 1 << 20 };
+
+/// Small, so that a snapshot has many.
+const CHUNK_LEN: usize = 512;
 
 /// No follower is ever too far behind.
 const RETAIN_ALL: Retention = Retention {
@@ -61,6 +69,7 @@ pub struct Machine {
     /// How often it was started, as the world knows: what events belong to.
     pub life: u64,
     pub disk: MemDisk,
+    /// The state that it was last started with, and what is beside it.
     pub map: MemMap,
     pub witness: Witness,
     pub process: Option<Process>,
@@ -79,6 +88,9 @@ pub struct Process {
     /// The machines that a connection is up to, and what this one greeted them with.
     pub links: BTreeMap<usize, Arc<Identity>>,
     pub writing: Option<LogWrite>,
+    pub transfers: Transfers<MemMap>,
+    /// Jobs for that thread, the one that is being done first.
+    pub jobs: VecDeque<Job<MemMap>>,
     /// Requests without an answer, with the time until which there must be one.
     pub unanswered: BTreeMap<(ConnectionId, u64), Duration>,
 }
@@ -137,6 +149,8 @@ impl Machine {
             is_awake: true,
             links: BTreeMap::new(),
             writing: None,
+            transfers: Transfers::with_chunks_of(CHUNK_LEN),
+            jobs: VecDeque::new(),
             unanswered: BTreeMap::new(),
         });
     }
@@ -150,6 +164,7 @@ impl Machine {
         let recovery = recover(&self.disk, self.segment_len, self.starts as u32)
             .unwrap_or_else(|error| panic!("{} does not recover: {error}", self.name));
         self.witness.check_recovered(&recovery.contents);
+        self.map = self.live_map(recovery.contents.state);
         let store = Store::open_with(self.map.clone(), WINDOW).expect("a map in memory opens");
         let identity = Identity {
             cluster_id: Default::default(),
@@ -187,6 +202,23 @@ impl Machine {
         };
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
         Node::new(settings, identity, recovered, store, self.clock(world_now))
+    }
+
+    /// The map of the state that the log names; all others are left over from transfers.
+    fn live_map(&self, state: u64) -> MemMap {
+        for other in self.map.states().into_iter().filter(|other| *other != state) {
+            let left_over = self.map.at(other).expect("it was just there");
+            left_over.remove().expect("a map in memory is removed");
+        }
+        self.map.at(state).unwrap_or_else(|| panic!("{} has lost state {state}", self.name))
+    }
+
+    /// What the map holds that the node serves from now, or would after a start.
+    pub fn map(&self) -> MemMap {
+        match &self.process {
+            Some(process) => self.map.at(process.node.state()).expect("the node has its state"),
+            None => self.map.clone(),
+        }
     }
 
     /// Ends the process at once. Gives the requests that nobody will answer.

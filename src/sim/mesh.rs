@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::machine::gossip_address;
+use super::machine::{Input, gossip_address};
 use super::world::World;
-use crate::node::Input;
 
 impl World {
     /// Tells a machine of all the others: its seeds.

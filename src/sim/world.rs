@@ -8,10 +8,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{Config, Machine, Process, Tear};
+use super::machine::{Config, Input, Machine, Process, Tear};
 use super::weather::Weather;
 use crate::log::{Prepare, prepare};
-use crate::node::{ConnectionId, Effects, Input, Token};
+use crate::node::{ConnectionId, Effects, Token};
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::PROTOCOL_VERSION;
@@ -33,6 +33,7 @@ enum Event {
     CommitEnds(Commit<MemMap>),
     ScanEnds(Token, Scan<MemMap>),
     SegmentReady(Prepare),
+    TransferEnds,
 }
 
 struct Scheduled {
@@ -69,6 +70,8 @@ pub struct World {
     pub is_meshed: bool,
     /// Writes that one node passed on to another.
     pub forwards: u64,
+    /// Chunks of snapshots that were sent: of which snapshot, and their numbers.
+    pub chunks_sent: Vec<(u64, u64)>,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
 }
@@ -96,6 +99,7 @@ impl World {
             answers: Vec::new(),
             is_meshed: false,
             forwards: 0,
+            chunks_sent: Vec::new(),
             transcript: None,
         }
     }
@@ -323,10 +327,25 @@ impl World {
                 let result = scan.run().expect("a map in memory is read");
                 self.post(i, Input::Scanned(token, result));
             }
+            Event::TransferEnds => self.end_transfer(i),
             Event::SegmentReady(wish) => {
                 prepare(&self.machines[i].disk, &wish).expect("a disk in memory has room");
                 self.post(i, Input::Prepared(wish.ordinal));
             }
+        }
+    }
+
+    /// One thread does the jobs of transfers, in their order.
+    fn end_transfer(&mut self, i: usize) {
+        let process = self.process(i);
+        let job = process.jobs.pop_front().expect("it was begun");
+        let is_idle = process.jobs.is_empty();
+        let mut told = Vec::new();
+        process.transfers.run(job, |news| told.push(news)).expect("maps in memory do not fail");
+        told.into_iter().for_each(|news| self.post(i, Input::Transfer(news)));
+        if !is_idle {
+            let range = self.weather.thread_us.clone();
+            self.schedule_within(i, range, Event::TransferEnds);
         }
     }
 
@@ -364,6 +383,7 @@ impl World {
             commit,
             retired,
             scans,
+            transfers,
             identity_changed,
         } = effects;
         if let Some(write) = write {
@@ -401,6 +421,13 @@ impl World {
         for (token, scan) in scans {
             self.schedule_within(i, thread_us.clone(), Event::ScanEnds(token, scan));
         }
+        if !transfers.is_empty() {
+            let was_idle = self.process(i).jobs.is_empty();
+            self.process(i).jobs.extend(transfers);
+            if was_idle {
+                self.schedule_within(i, thread_us.clone(), Event::TransferEnds);
+            }
+        }
         if identity_changed {
             for other in 0..self.machines.len() {
                 self.break_link(i, other);
@@ -420,6 +447,9 @@ impl World {
         self.machines[from].witness.check_sent(sender, raft_id, &frame);
         if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
             self.forwards += 1;
+        }
+        if let Some(peer_frame::Frame::SnapshotPart(part)) = &frame.frame {
+            self.chunks_sent.extend(part.chunk.iter().map(|chunk| (part.id, chunk.number)));
         }
         let lost = self.cuts.contains(&(from, to)) || self.rng.f64() < self.weather.loss;
         self.tell(|world| super::words::frame(world, from, to, &frame, lost));
@@ -464,7 +494,8 @@ impl World {
         }
     }
 
-    fn break_link(&mut self, from: usize, to: usize) {
+    /// Ends the connection that one machine has opened to another.
+    pub fn break_link(&mut self, from: usize, to: usize) {
         let raft_id = self.machines[to].raft_id;
         let Some(process) = &mut self.machines[from].process else { return };
         if let Some(greeted_as) = process.links.remove(&to) {

@@ -17,6 +17,7 @@ mod limits;
 mod membership;
 mod quota;
 mod returning;
+mod snapshots;
 mod storms;
 
 use std::ops::Range;

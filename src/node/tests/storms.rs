@@ -79,7 +79,7 @@ pub(super) fn settle_accounts(world: &mut World, clients: &mut Clients) {
         world.is_settled()
             && world.running().iter().all(|&i| durable(world, i) == world.node(i).store.applied())
     });
-    let bytes = |i: usize| world.machines[i].map.snapshot().expect("a map in memory");
+    let bytes = |i: usize| world.machines[i].map().snapshot().expect("a map in memory");
     for i in world.running() {
         assert!(bytes(i) == bytes(0), "the maps of {i} and 0 differ");
         let figures = tally(&bytes(i)).expect("the map is what it says of itself");
