@@ -88,6 +88,7 @@ pub struct Process {
     /// The machines that a connection is up to, and what this one greeted them with.
     pub links: BTreeMap<usize, Arc<Identity>>,
     pub writing: Option<LogWrite>,
+    /// What the thread of transfers has open.
     pub transfers: Transfers<MemMap>,
     /// Jobs for that thread, the one that is being done first.
     pub jobs: VecDeque<Job<MemMap>>,
