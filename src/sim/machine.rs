@@ -37,6 +37,8 @@ const RETAIN_ALL: Retention = Retention {
     len_bytes_max: usize::MAX,
     streaming_count_max: usize::MAX,
     streaming_len_bytes_max: usize::MAX,
+    full_count: usize::MAX,
+    full_len_bytes: usize::MAX,
 };
 
 /// What an operator sets.

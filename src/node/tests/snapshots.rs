@@ -21,6 +21,8 @@ const LITTLE: Retention = Retention {
     len_bytes_max: 4096,
     streaming_count_max: 256,
     streaming_len_bytes_max: 1 << 16,
+    full_count: usize::MAX,
+    full_len_bytes: usize::MAX,
 };
 
 /// A cluster that keeps little of its log.
