@@ -60,6 +60,11 @@ impl Digests {
         now >= self.still.1 + DIGEST_STILL && !self.own.contains_key(&applied)
     }
 
+    /// The state is another one from here on: what it was before is beside the point.
+    pub fn forget_own(&mut self) {
+        self.own.clear();
+    }
+
     fn note_own(&mut self, index: u64, digest: Digest) {
         note(&mut self.own, index, digest);
     }

@@ -37,6 +37,8 @@ const RETAIN_ALL: Retention = Retention {
     len_bytes_max: usize::MAX,
     streaming_count_max: usize::MAX,
     streaming_len_bytes_max: usize::MAX,
+    full_count: usize::MAX,
+    full_len_bytes: usize::MAX,
 };
 
 /// What an operator sets.
@@ -88,6 +90,7 @@ pub struct Process {
     /// The machines that a connection is up to, and what this one greeted them with.
     pub links: BTreeMap<usize, Arc<Identity>>,
     pub writing: Option<LogWrite>,
+    /// What the thread of transfers has open.
     pub transfers: Transfers<MemMap>,
     /// Jobs for that thread, the one that is being done first.
     pub jobs: VecDeque<Job<MemMap>>,

@@ -289,6 +289,7 @@ impl<M: Map> Node<M> {
         assert!(self.to_apply.is_empty(), "entries are committed before the snapshot is applied");
         let old = std::mem::replace(&mut self.store, *store);
         self.state += 1;
+        self.digests.forget_own();
         let applied = self.store.applied();
         if let Stage::Member(replica) = &mut self.stage {
             replica.applied(applied.index);

@@ -21,6 +21,8 @@ const LITTLE: Retention = Retention {
     len_bytes_max: 4096,
     streaming_count_max: 256,
     streaming_len_bytes_max: 1 << 16,
+    full_count: usize::MAX,
+    full_len_bytes: usize::MAX,
 };
 
 /// A cluster that keeps little of its log.
@@ -203,7 +205,7 @@ fn a_leader_that_dies_while_it_sends_is_followed_by_one_that_sends_another() {
         let left = leave_behind(&mut world, 200);
         let leader = world.leader().unwrap();
         world.start(left);
-        let chunks = 1 + seed as usize;
+        let chunks = 1 + seed as usize % 30;
         world.run_until("some chunks are sent", |world| world.chunks_sent.len() > chunks);
         world.crash(leader);
         // The third has the log and one vote. The other vote is that of the node that is behind.
@@ -233,7 +235,7 @@ fn a_receiver_that_crashes_at_any_moment_starts_with_a_whole_state() {
             _ => world.run_until("it is installed", |world| world.node(left).state() == 2),
         }
         // The record is on disk soon.
-        for _ in 0..world.rng.usize(..[40, 6, 40][seed as usize % 3]) {
+        for _ in 0..world.rng.usize(..[40, 2, 40][seed as usize % 3]) {
             world.step();
         }
         let (state, states) = (world.node(left).state(), world.machines[left].map.states());

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use super::super::map::{Batch, Map, Table};
+use super::super::map::{Batch, Map, Table, room_of_commit};
 use super::super::{Store, WindowBounds};
 use super::chunk::{Refused, Row};
 use super::inspect::Inspection;
@@ -113,8 +113,9 @@ impl Rows {
 
     /// Commits what has gathered.
     pub fn commit<M: Map>(&mut self, map: &M) -> Result<(), Failure> {
-        check_room(map, self.len_bytes as u64)?;
-        if !map.reserve(self.batch.changes.len(), self.len_bytes)? {
+        let changes = self.batch.changes.len();
+        check_room(map, room_of_commit(changes, self.len_bytes))?;
+        if !map.reserve(changes, self.len_bytes)? {
             return Err(no_room("the disk is full").into());
         }
         map.commit(&self.batch)?;
