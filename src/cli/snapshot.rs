@@ -134,21 +134,14 @@ fn mib(len_bytes: u64) -> String {
     format!("{:.1} MiB", len_bytes as f64 / (1 << 20) as f64)
 }
 
-/// Milliseconds since 1970 as date and time.
+/// Milliseconds since 1970 as date and time. What is no time of this calendar is told as it is.
 fn utc(time_ms: u64) -> String {
-    let (days, seconds) = (time_ms / 86_400_000, time_ms / 1000 % 86_400);
-    // Years of the calendar begin in March here, so that a leap day is the last of its year.
-    let (days, mut year) = (days + 719_468, 0);
-    year += days / 146_097 * 400;
-    let of_era = days % 146_097;
-    let years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * years + years / 4 - years / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    year += years + u64::from(month <= 2);
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02} UTC")
+    let time =
+        i64::try_from(time_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match time {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        None => format!("{time_ms} ms after 1970"),
+    }
 }
 
 #[cfg(test)]
