@@ -486,6 +486,14 @@ impl<M: Map> Node<M> {
         &self.identity
     }
 
+    /// Consensus, for those who look on; `None` while the node belongs to no cluster.
+    pub fn replica(&self) -> Option<&Replica> {
+        match &self.stage {
+            Stage::Member(replica) => Some(replica),
+            _ => None,
+        }
+    }
+
     /// The state machine, for those who look on.
     pub fn store(&self) -> &Store<M> {
         &self.store

@@ -481,6 +481,11 @@ impl Replica {
         self.raw.store().first_index()
     }
 
+    /// The term of an entry, if it is kept. For those who look on.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        raft::Storage::term(self.raw.store(), index).ok()
+    }
+
     /// Index of the last entry.
     pub fn last_index(&self) -> u64 {
         self.raw.raft.raft_log.last_index()
