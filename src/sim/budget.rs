@@ -2,7 +2,8 @@
 //!
 //! Crashes, cuts, pauses and slow or full disks are free: whatever they do, nothing may be lost by them. A *disk* is not.
 //! The rule: **a disk may go only if in every configuration that any disk or process knows, and in each half of a joint
-//! one, a majority of the voters have their disks yet**, and only once the first cluster is formed. A disk with a flipped
+//! one, a majority of the voters have their disks yet**, and only once the first cluster is formed, and while no change of
+//! the voters is under way. A disk with a flipped
 //! bit counts as lost, and so does an identity that was. And once a cluster is formed, a majority of EXPECT without one, of
 //! which one may form a cluster (BOOTSTRAP), is as good as an order to form a second: operators give no such order.
 
@@ -22,7 +23,8 @@ impl World {
             let left = voters.iter().filter(|raft_id| self.has_disk(**raft_id, i));
             voters.is_empty() || 2 * left.count() > voters.len()
         };
-        is_formed && sets.all(leaves_majority) && self.leaves_founders_few(i)
+        let is_changing = self.watch.configurations.is_changing();
+        is_formed && !is_changing && sets.all(leaves_majority) && self.leaves_founders_few(i)
     }
 
     /// Whether that identity has its disk, when the one of `without` is gone.
@@ -45,9 +47,10 @@ impl World {
         2 * free > self.machines[without].config.expect
     }
 
-    /// What every process and every map knows of the membership, but for those of `without`.
+    /// What took effect last, and what every process and every map knows of the membership, but for those of `without`.
     fn memberships(&self, without: usize) -> Vec<Membership> {
-        let mut known = Vec::new();
+        let mut known: Vec<Membership> =
+            self.watch.configurations.last().cloned().into_iter().collect();
         for machine in self.machines.iter().filter(|machine| machine.number != without) {
             let running = machine.process.as_ref().and_then(|it| it.node.store().membership());
             known.extend(running.cloned());

@@ -13,6 +13,8 @@ impl World {
         let World { machines, watch, .. } = self;
         let Some(process) = &mut machines[i].process else { return };
         let Some(replica) = process.node.replica() else { return };
+        let store = process.node.store();
+        watch.configurations.applied(store.applied().index, store.membership());
         let term_at = |index| replica.term_at(index);
         let (mut found, mut complete, mut agree) = (Ok(false), Ok(()), Ok(()));
         if replica.leads() {
@@ -38,6 +40,7 @@ impl World {
         let mut found = Ok(());
         for (entry, term_before) in &entries {
             found = found.and_then(|()| self.watch.logs.durable(entry, *term_before));
+            self.watch.configurations.durable(entry);
         }
         self.check(Checker::LogMatching, found);
         if let Some((term, vote)) = vote {
@@ -48,17 +51,13 @@ impl World {
         self.check(Checker::OneCluster, found);
     }
 
-    /// Whether a write that a machine acknowledges is on the disks of a majority. While one set of voters gives way to
-    /// another, entries from before need the old one alone.
+    /// Whether a write that a machine acknowledges is on the disks of a majority.
     pub(super) fn is_durable(&self, i: usize, request_id: &Bytes) -> Finding {
-        let membership = self.node(i).store().membership();
-        let conf_state = membership.and_then(|membership| membership.conf_state.as_ref());
-        let Some(conf_state) = conf_state else { return Ok(()) };
         let has_majority = |voters: &[u64]| {
             let have = voters.iter().filter(|raft_id| self.has_write(**raft_id, request_id));
             2 * have.count() > voters.len()
         };
-        if has_majority(&conf_state.voters) || has_majority(&conf_state.voters_outgoing) {
+        if self.watch.configurations.voters().any(has_majority) {
             return Ok(());
         }
         let have: Vec<&str> = self

@@ -54,9 +54,9 @@ impl World {
         let running = self.running();
         let Some(leader) = self.leader() else { return false };
         let last = self.status(leader).last_index;
-        running.into_iter().all(|i| {
-            self.node(i).unavailable().is_none() && self.status(i).applied == last
-        })
+        running
+            .into_iter()
+            .all(|i| self.node(i).unavailable().is_none() && self.status(i).applied == last)
     }
 
     /// Whether, beyond that, all machines vote, as far as their number is odd.

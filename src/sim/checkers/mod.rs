@@ -12,6 +12,7 @@
 
 pub mod accounts;
 pub mod calm;
+pub mod configurations;
 pub mod elections;
 pub mod logs;
 pub mod states;
@@ -20,6 +21,7 @@ pub mod witness;
 use std::fmt;
 use std::time::Duration;
 
+use self::configurations::Configurations;
 use self::elections::Elections;
 use self::logs::Logs;
 use self::states::States;
@@ -94,6 +96,8 @@ pub struct Watch {
     pub logs: Logs,
     /// The states by index.
     pub states: States,
+    /// Who voted when.
+    pub configurations: Configurations,
     /// The cluster that was founded.
     cluster_id: Vec<u8>,
 }

@@ -192,12 +192,7 @@ impl Witness {
         })
     }
 
-    fn check_formation(
-        &self,
-        sender: u64,
-        receiver: u64,
-        message: &formation::Message,
-    ) -> Finding {
+    fn check_formation(&self, sender: u64, receiver: u64, message: &formation::Message) -> Finding {
         match message {
             formation::Message::Request(request) => {
                 let own = request.candidate.as_ref().expect("a request names its candidate");
