@@ -23,6 +23,8 @@ pub const WRITE_LEN_MAX: usize = 2 * MIB;
 pub const RESULT_LEN_MAX: usize = 2 * MIB;
 /// How many keys one transaction deletes by ranges; the result tells where to go on.
 pub const DELETE_RANGE_KEYS_MAX: usize = 1024;
+/// The same in bytes, keys and values: whatever is deleted is read, for the digest of the state.
+pub const DELETE_RANGE_LEN_MAX: u64 = 16 * MIB as u64;
 /// Entries in one reply to a range read.
 pub const RANGE_ENTRIES_MAX: usize = 1000;
 /// Payload (keys and values) after which a reply to a range read ends.
@@ -177,13 +179,17 @@ pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(3600);
 // ---- The state machine. The first three are replicated state: see the module's doc. ----
 
 /// Raised with every change to what applying a command does.
-pub const APPLY_VERSION: u32 = 1;
+pub const APPLY_VERSION: u32 = 2;
 /// How many applied writes are remembered, so that a retry gets its first result.
 pub const REMEMBERED_MAX: usize = 128 * KIB;
 /// Bytes of remembered results.
 pub const REMEMBERED_LEN_MAX: usize = 16 * MIB;
 /// Nodes tell each other the digest of their state at each index that is a multiple of this.
 pub const DIGEST_EVERY: u64 = 1024;
+/// And when nothing was applied for so long.
+pub const DIGEST_STILL: Duration = Duration::from_secs(5);
+/// Digests that a node remembers, of itself and of each member.
+pub const DIGESTS_MAX: usize = 16;
 /// Changes in memory, ahead of LMDB, after which a commit is begun.
 pub const BUFFER_COMMIT_LEN: usize = 4 * MIB;
 /// Age of the oldest such change after which a commit is begun.

@@ -287,6 +287,7 @@ fn the_readme_has_the_limits_as_they_are() {
         ("WRITE_LEN_MAX", bytes(limits::WRITE_LEN_MAX)),
         ("RESULT_LEN_MAX", bytes(limits::RESULT_LEN_MAX)),
         ("DELETE_RANGE_KEYS_MAX", limits::DELETE_RANGE_KEYS_MAX.to_string()),
+        ("DELETE_RANGE_LEN_MAX", bytes(limits::DELETE_RANGE_LEN_MAX as usize)),
         ("RANGE_ENTRIES_MAX", limits::RANGE_ENTRIES_MAX.to_string()),
         ("RANGE_BYTES_MAX", bytes(limits::RANGE_BYTES_MAX)),
         ("REQUEST_TIMEOUT_MAX", seconds(limits::REQUEST_TIMEOUT_MAX)),

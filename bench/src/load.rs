@@ -27,6 +27,8 @@ pub struct Load {
     pub operation: Operation,
     pub clients: usize,
     pub duration: Duration,
+    /// So many operations instead, each of another key, in order.
+    pub count: Option<u64>,
     pub keys: u64,
     pub value_len_bytes: usize,
 }
@@ -61,7 +63,7 @@ impl Outcome {
 pub fn run(load: &Load) -> io::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let latency_us = Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
-    let shared = Rc::new(RefCell::new((latency_us, 0)));
+    let shared = Rc::new(RefCell::new(Shared { latency_us, overloaded: 0, begun: 0 }));
     let tasks = LocalSet::new();
     let begun = Instant::now();
     tasks.block_on(&runtime, async {
@@ -80,22 +82,39 @@ pub fn run(load: &Load) -> io::Result<Outcome> {
     })?;
     let elapsed = begun.elapsed();
     drop(tasks);
-    let (latency_us, overloaded) =
+    let Shared { latency_us, overloaded, .. } =
         Rc::into_inner(shared).expect("all clients are done").into_inner();
     Ok(Outcome { latency_us, elapsed, overloaded })
+}
+
+/// What the clients have done so far, all together.
+struct Shared {
+    latency_us: Histogram<u64>,
+    overloaded: u64,
+    /// Operations begun, those that were refused included.
+    begun: u64,
 }
 
 async fn work(
     load: Load,
     client: usize,
     until: Instant,
-    shared: Rc<RefCell<(Histogram<u64>, u64)>>,
+    shared: Rc<RefCell<Shared>>,
 ) -> io::Result<()> {
     let mut connection = Connection::open(&load.addresses[client % load.addresses.len()]).await?;
     let mut rng = fastrand::Rng::with_seed(client as u64);
     let value = Bytes::from(vec![b'v'; load.value_len_bytes]);
-    while Instant::now() < until {
-        let key = format!("key-{:012}", rng.u64(..load.keys));
+    loop {
+        let number = shared.borrow().begun;
+        let (is_over, key) = match load.count {
+            Some(count) => (number >= count, number),
+            None => (Instant::now() >= until, rng.u64(..load.keys)),
+        };
+        if is_over {
+            return Ok(());
+        }
+        shared.borrow_mut().begun += 1;
+        let key = format!("key-{key:012}");
         let begun = Instant::now();
         let done = match load.operation {
             Operation::Put => connection.put(key.as_bytes(), &value).await?,
@@ -103,11 +122,10 @@ async fn work(
             Operation::StaleGet => connection.get(key.as_bytes(), true).await?,
         };
         let us = begun.elapsed().as_micros() as u64;
-        let (latency_us, overloaded) = &mut *shared.borrow_mut();
+        let mut shared = shared.borrow_mut();
         match done {
-            true => latency_us.saturating_record(us.max(1)),
-            false => *overloaded += 1,
+            true => shared.latency_us.saturating_record(us.max(1)),
+            false => shared.overloaded += 1,
         }
     }
-    Ok(())
 }

@@ -41,6 +41,9 @@ struct LoadArgs {
     /// how long, in seconds
     #[argh(option, default = "5")]
     seconds: u64,
+    /// so many operations instead, each of another key, in order
+    #[argh(option)]
+    count: Option<u64>,
     /// how many different keys
     #[argh(option, default = "10000")]
     keys: u64,
@@ -78,6 +81,7 @@ fn measure_load(args: &LoadArgs) -> io::Result<()> {
         operation,
         clients: args.clients,
         duration: Duration::from_secs(args.seconds),
+        count: args.count,
         keys: args.keys,
         value_len_bytes: args.value_len,
     };

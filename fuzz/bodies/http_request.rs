@@ -108,6 +108,8 @@ fn page() -> Page {
         commit_index: 42,
         applied_index: 41,
         log_length: 40,
+        log_bytes: 4000,
+        log_disk_bytes: 32 << 20,
         peers: Vec::new(),
         kv_size: 5,
         kv_bytes: 500,

@@ -3,7 +3,7 @@
 //! What must hold:
 //! - Recovery never panics. It accepts what is on the disk, or refuses.
 //! - As long as nothing worse happens than torn writes, it accepts, tells of the torn one, and all batches are there whose
-//!   write had returned.
+//!   write had returned, but for those in segments that were given up because all in them was committed.
 //! - What it has accepted, it has synced; it can be appended to, and is recovered again to the same and what was appended.
 //!   Only a sector that was damaged before, and in which the next batch would begin, may be refused then.
 //!
@@ -16,7 +16,7 @@ use prost::Message;
 use phalanx::error::Error;
 use phalanx::log::format::{self, FORMAT_VERSION, Header, SECTOR_LEN, Sector, Stamp};
 use phalanx::log::{Contents, Disk, Log, MemDisk, Place, Torn, prepare, recover, segment};
-use phalanx::wire::log::{Entry, HardState, Promise, Record, Standing};
+use phalanx::wire::log::{Entry, EntryId, HardState, Promise, Record, Snapshot, Standing};
 
 use super::input::Input;
 
@@ -78,7 +78,13 @@ impl Node {
             self.is_tampered = true;
         }
         match kind {
-            0 | 1 => self.append(&record(input, &self.expected), |_| true).map(|_| ()),
+            0 | 1 => {
+                self.append(&record(input, &self.expected), |_| true)?;
+                if kind == 1 {
+                    self.log.release(self.expected.hard_state.commit);
+                }
+                Some(())
+            }
             2 => self.tear(input),
             3 => self.restart(None),
             4 => self.patch(input, false),
@@ -111,8 +117,12 @@ impl Node {
             return None;
         }
         while let Some(wish) = self.log.next_to_prepare() {
-            // A file that was given this name by force is in the way of nothing: it is made anew.
-            prepare(&self.disk, &wish).expect("a disk in memory takes a segment");
+            // A file that was given this name by force is in the way of nothing: it is made anew. One that was to be recycled
+            // may be gone.
+            if let Err(error) = prepare(&self.disk, &wish) {
+                assert!(self.is_tampered, "a disk in memory takes a segment: {error}");
+                return None;
+            }
             self.log.prepared(wish.ordinal);
         }
         let append = self.log.append(record).expect("a segment is prepared");
@@ -166,7 +176,7 @@ impl Node {
             check_indexes(&contents);
             self.expected = contents;
         } else {
-            assert_eq!(contents, self.expected);
+            check_kept(&contents, &self.expected);
             assert!(torn.is_none() || torn == recovery.torn, "{torn:?}, not {:?}", recovery.torn);
         }
         self.log = recovery.log;
@@ -288,6 +298,13 @@ fn record(input: &mut Input<'_>, expected: &Contents) -> Record {
     let flags = input.u8();
     let state = &expected.hard_state;
     let mut next = next_index(input, expected);
+    let snapshot = next.filter(|_| flags & 64 != 0).map(|next| {
+        let index = next.saturating_add(input.below(4) as u64);
+        let last = EntryId { index, term: u64::from(flags) };
+        Snapshot { last: Some(last), state: expected.state.saturating_add(1) }
+    });
+    let base = snapshot.and_then(|snapshot| snapshot.last);
+    next = base.map_or(next, |last| last.index.checked_add(1));
     let mut entries = Vec::new();
     for _ in 0..flags & 3 {
         let Some(index) = next else { break };
@@ -296,11 +313,13 @@ fn record(input: &mut Input<'_>, expected: &Contents) -> Record {
         entries.push(Entry { term: u64::from(flags) + 1, index, kind, data: Bytes::from(data) });
         next = index.checked_add(1);
     }
-    let last = entries.last().map_or(expected.last_index(), |entry| entry.index);
-    let hard_state = (flags & 4 != 0).then(|| HardState {
+    let before = base.map_or(expected.last_index(), |last| last.index);
+    let last = entries.last().map_or(before, |entry| entry.index);
+    let committed = base.map_or(state.commit, |last| last.index);
+    let hard_state = (flags & 4 != 0 || snapshot.is_some()).then(|| HardState {
         term: input.u8().into(),
         vote: input.u8().into(),
-        commit: last.saturating_sub(input.below(8) as u64).max(state.commit),
+        commit: last.saturating_sub(input.below(8) as u64).max(committed),
     });
     let standing = (flags & 8 != 0).then(|| Standing {
         cluster_id: vec![flags; if flags & 16 != 0 { 16 } else { 0 }].into(),
@@ -311,22 +330,29 @@ fn record(input: &mut Input<'_>, expected: &Contents) -> Record {
         }),
         ..Standing::default()
     });
-    Record { entries, hard_state, standing, ..Record::default() }
+    Record { entries, hard_state, standing, snapshot, carried: None }
 }
 
 /// Behind the last entry, or up to three before that.
 fn next_index(input: &mut Input<'_>, expected: &Contents) -> Option<u64> {
     let back = input.below(4) as u64;
-    let Some(first) = expected.entries.first() else { return Some(back + 1) };
     let next = expected.last_index().checked_add(1)?;
-    let floor = first.index.max(expected.hard_state.commit.checked_add(1)?);
+    let floor = expected.hard_state.commit.checked_add(1)?;
     Some(next.saturating_sub(back).max(floor))
 }
 
 /// What the log holds, with one more record.
 fn fold(contents: &mut Contents, record: &Record) {
+    if let Some(snapshot) = record.snapshot {
+        contents.entries.clear();
+        contents.base = snapshot.last.expect("a snapshot is as of some entry");
+        contents.state = snapshot.state;
+    }
     for entry in &record.entries {
         contents.entries.retain(|old| old.index < entry.index);
+        if entry.index <= contents.base.index {
+            contents.base = EntryId { index: entry.index - 1, term: 0 };
+        }
         contents.entries.push(entry.clone());
     }
     contents.hard_state = record.hard_state.unwrap_or(contents.hard_state);
@@ -348,7 +374,28 @@ fn forged_record(input: &mut Input<'_>) -> Vec<u8> {
     record.encode_to_vec()
 }
 
+/// All is there, but for entries at the front that were given up, and a state machine that has applied what is committed can
+/// go on with it.
+fn check_kept(found: &Contents, expected: &Contents) {
+    let kept = expected.entries.iter().filter(|entry| entry.index > found.base.index);
+    assert!(kept.eq(&found.entries), "entries are lost, or came back: {found:?}, not {expected:?}");
+    assert!(found.base.index >= expected.base.index, "entries came back: {found:?}");
+    assert_eq!(
+        (found.last(), found.state, found.hard_state, &found.standing),
+        (expected.last(), expected.state, expected.hard_state, &expected.standing)
+    );
+    let commit = expected.hard_state.commit;
+    let committed = expected.entries.iter().find(|entry| entry.index == commit);
+    let committed = committed.map(|entry| EntryId { index: commit, term: entry.term });
+    let base = Some(expected.base).filter(|base| base.index == commit);
+    if let Some(applied) = committed.or(base).filter(|applied| applied.term > 0) {
+        assert!(found.clone().start(applied).is_ok(), "nobody can go on with {found:?}");
+    }
+}
+
 fn check_indexes(contents: &Contents) {
+    let first = contents.entries.first();
+    assert!(first.is_none_or(|first| first.index == contents.base.index + 1), "a gap in front");
     for pair in contents.entries.windows(2) {
         assert_eq!(pair[0].index.checked_add(1), Some(pair[1].index), "a gap was accepted");
     }

@@ -80,6 +80,10 @@ pub struct StatusPage {
     pub applied_index: u64,
     /// Entries of the log in memory.
     pub log_length: u64,
+    /// Their bytes.
+    pub log_bytes: u64,
+    /// Bytes of the log's segments on disk.
+    pub log_disk_bytes: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// How many keys there are.

@@ -42,6 +42,8 @@ fn page() -> Page {
         commit_index: 42,
         applied_index: 41,
         log_length: 40,
+        log_bytes: 4000,
+        log_disk_bytes: 32 << 20,
         peers: vec![peer],
         kv_size: 5,
         kv_bytes: 500,
@@ -174,6 +176,7 @@ fn status_is_json() {
     let expected = serde_json::json!({
         "node_id": "node-1", "raft_id": 7, "cluster_id": "00ff", "state": "LEADER", "term": 3,
         "leader_id": "node-1", "commit_index": 42, "applied_index": 41, "log_length": 40,
+        "log_bytes": 4000, "log_disk_bytes": 33554432,
         "peers": [{
             "node_id": "node-2", "raft_id": 9_007_199_254_740_992_u64, "address": "10.0.0.2:9000",
             "voter": true, "connected": true, "matched": 41,

@@ -12,18 +12,21 @@
 //!   flight. So an intact sector of batch `n` proves that batch `n - 1` was durable. Both the rule
 //!   for a torn write and the one for a hole rest on that.
 //! - A batch that was read or acknowledged is never written over while its segment is live.
-//! - The first batch of a segment repeats the last hard state and standing, so that a segment can go
-//!   once its entries are not needed.
-//! - The ordinals of the segments on disk have no gap.
+//! - The first batch of a segment repeats what the segments before it amount to beside their entries: hard state, standing,
+//!   the last entry's place, the state machine's directory. So a segment can go once its entries are not needed: the state
+//!   machine has durably passed them, and a batch of a later segment is durable.
+//! - The ordinals of the segments on disk have no gap, at no moment at which the machine may stop.
+//! - The commit point of a snapshot is one record: it voids every entry before it and names the state machine's directory.
 //!
 //! Its place in the flow: the shell recovers the log before its reactor starts. From then on it
 //! hands each [`Record`](crate::wire::log::Record) to [`Log::append`], writes the bytes where it is
 //! told, and reports [`Log::persisted`]. On the side it carries out what [`Log::next_to_prepare`]
-//! asks for, with [`prepare`] on a thread that may block. The log is read at start only.
+//! asks for, with [`prepare`] on a thread that may block. [`Log::release`] tells which entries are not needed any more.
+//! The log is read at start only.
 //!
 //! - [`mod@format`]: sectors, batches and segments, byte by byte.
 //! - [`segment`]: names of segments, and how one is prepared.
-//! - [`writer`]: [`Log`], which says what is to be written where.
+//! - [`writer`]: [`Log`], which says what is to be written where; `holdings`: which segments are needed.
 //! - [`mod@recover`], [`contents`]: from the bytes back to entries, hard state and standing.
 //! - [`disk`]: the files, as a trait; [`mem_disk`]: the same in memory, for tests and simulation.
 
@@ -32,6 +35,7 @@
 pub mod contents;
 pub mod disk;
 pub mod format;
+mod holdings;
 mod image;
 pub mod mem_disk;
 pub mod recover;
@@ -41,7 +45,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{Contents, check_applied, check_commit};
+pub use contents::{Contents, FIRST_STATE, Start, check_applied, check_commit};
 pub use disk::Disk;
 pub use mem_disk::MemDisk;
 pub use recover::{Recovery, Torn, recover};

@@ -23,10 +23,12 @@ use std::path::PathBuf;
 use super::contents::{Contents, check_commit};
 use super::disk::Disk;
 use super::format::{BLOCK_LEN, GENERATION_END, SECTOR_LEN, Sector, Stamp};
+use super::holdings::{Holdings, Touched};
 use super::image::{Image, corrupt, io_error};
 use super::segment;
 use super::writer::{Log, Place};
 use crate::error::{Error, Result};
+use crate::wire::log::Record;
 
 /// What was found, all of it durable.
 #[derive(Debug)]
@@ -75,8 +77,9 @@ pub fn recover(disk: &impl Disk, segment_len: usize, generation: u32) -> Result<
 
     let newest_ordinal = ordinals.last().copied().unwrap_or(scan.end.ordinal);
     let last = Stamp { sequence: scan.last.sequence, generation };
-    let log = Log::resume(segment_len as u64, last, scan.end, newest_ordinal, &scan.contents);
-    Ok(Recovery { contents: scan.contents, torn, log })
+    let Scan { end, holdings, contents, .. } = scan;
+    let log = Log::resume(segment_len as u64, last, end, newest_ordinal, holdings, &contents);
+    Ok(Recovery { contents, torn, log })
 }
 
 /// The segments in order. They have no gap: a segment is added behind the last, or taken from the
@@ -117,6 +120,7 @@ struct Scan {
     /// Where it ends. Before the first: the end of the segment before the first.
     end: Place,
     contents: Contents,
+    holdings: Holdings,
     newest: Option<Newest>,
 }
 
@@ -135,6 +139,7 @@ impl Scan {
             last: Stamp { sequence: 0, generation: 0 },
             end: Place { ordinal: first_ordinal - 1, offset: segment_len as u64 },
             contents: Contents::default(),
+            holdings: Holdings::default(),
             newest: None,
         }
     }
@@ -154,7 +159,7 @@ impl Scan {
                 );
                 return Err(image.corrupt(offset, &what));
             }
-            self.contents.fold(batch.record).map_err(|what| {
+            self.add(image.ordinal, offset, batch.record).map_err(|what| {
                 image.corrupt(offset, &format!("batch {} cannot be: {what}", batch.stamp.sequence))
             })?;
             offset += batch.len;
@@ -164,6 +169,27 @@ impl Scan {
         // The writer goes on to a segment by writing to its start.
         self.open = offset > 0;
         Ok(())
+    }
+
+    /// Takes in what a batch holds.
+    fn add(
+        &mut self,
+        ordinal: u64,
+        offset: usize,
+        mut record: Record,
+    ) -> std::result::Result<(), String> {
+        let carried = record.carried.take();
+        match offset {
+            0 => self.contents.carry(carried, self.last.sequence == 0)?,
+            _ if carried.is_some() => {
+                return Err(
+                    "it is not the first of its segment, but carries what was before".into()
+                );
+            }
+            _ => {}
+        }
+        self.holdings.note(&Touched::by(ordinal, &record));
+        self.contents.fold(record)
     }
 
     /// The batch to look for. The log begins with whatever its first segment begins with: the

@@ -18,8 +18,10 @@ pub struct Prepare {
     pub ordinal: u64,
     /// Its length.
     pub len_bytes: u64,
-    /// The file to make it of, if there is one that is not needed any more.
+    /// The file to make it of, if there is one that is not needed any more: the first of all.
     pub recycle: Option<String>,
+    /// The files after that one that are not needed either, in their order.
+    pub remove: Vec<String>,
 }
 
 /// The name of a segment's file.
@@ -40,6 +42,8 @@ pub fn is_leftover(name: &str) -> bool {
 
 /// Carries out the log's wish for a segment. Blocks for as long as it takes to write one.
 ///
+/// One name is durable before the next is touched, from the lowest on: a crash leaves no gap between the segments.
+///
 /// After an error the wish still stands and may be tried again: [`is_no_space`] tells whether that
 /// makes sense.
 pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
@@ -58,6 +62,11 @@ pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
             );
         }
         Error::io(action, error)
+    })?;
+    wish.remove.iter().try_for_each(|unneeded| {
+        disk.remove(unneeded)
+            .and_then(|()| disk.sync_dir())
+            .map_err(|error| Error::io(format!("remove {}", disk.path(unneeded).display()), error))
     })
 }
 

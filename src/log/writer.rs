@@ -1,17 +1,20 @@
-//! [`Log`]: where the next batch goes, and what it holds. It does no I/O.
+//! [`Log`]: where the next batch goes, what it holds, and which segments are not needed any more. It does no I/O.
 //!
 //! Invariants:
 //! - One write is in flight at most, and is reported before the next is made.
 //! - A batch goes right behind the one before it, or to the start of the next prepared segment.
 //! - One segment is prepared ahead of the active one, or asked for.
+//! - A segment goes only when all entries that count in it are [released](Log::release), and a batch in a later one is
+//!   durable: that one repeats what else it held.
 
 use prost::Message;
 
-use super::contents::Contents;
+use super::contents::{Contents, FIRST_STATE};
 use super::format::{self, FORMAT_VERSION, HEADER_LEN, Header, Stamp};
-use super::segment::Prepare;
+use super::holdings::{Holdings, Touched};
+use super::segment::{Prepare, file_name};
 use crate::limits::BATCH_PAYLOAD_MAX;
-use crate::wire::log::{HardState, Record, Standing};
+use crate::wire::log::{Carried, EntryId, HardState, Record, Standing};
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +31,22 @@ pub struct Log {
     segment_len: u64,
     /// The last batch that was made: its sequence, and this process's generation.
     last: Stamp,
-    in_flight: bool,
+    /// What the batch in flight does to the entries of the segments.
+    in_flight: Option<Touched>,
     /// Where the last batch ends. Before the first batch: the end of the segment before the first.
     end: Place,
     /// The highest segment that exists: those behind the active one are prepared.
     newest_ordinal: u64,
     /// A segment was asked for and is not there yet.
     preparing: bool,
+    holdings: Holdings,
+    /// Up to where entries are not needed.
+    released: u64,
     hard_state: HardState,
     standing: Standing,
+    last_entry: EntryId,
+    /// The number of the state machine's directory.
+    state: u64,
     /// Header and payload of the last batch; kept to be used again.
     content: Vec<u8>,
 }
@@ -76,18 +86,23 @@ impl Log {
         last: Stamp,
         end: Place,
         newest_ordinal: u64,
+        holdings: Holdings,
         contents: &Contents,
     ) -> Log {
         assert!(newest_ordinal >= end.ordinal, "the active segment exists");
         Log {
             segment_len,
             last,
-            in_flight: false,
+            in_flight: None,
             end,
             newest_ordinal,
             preparing: false,
+            holdings,
+            released: 0,
             hard_state: contents.hard_state,
             standing: contents.standing.clone(),
+            last_entry: contents.last(),
+            state: contents.state,
             content: Vec::new(),
         }
     }
@@ -98,7 +113,7 @@ impl Log {
     /// If the batch before was not reported as persisted, or the record is over
     /// [`BATCH_PAYLOAD_MAX`].
     pub fn append(&mut self, record: &Record) -> Result<Append<'_>, Full> {
-        assert!(!self.in_flight, "batch {} is still in flight", self.last.sequence);
+        assert!(self.in_flight.is_none(), "batch {} is still in flight", self.last.sequence);
         let record_len = record.encoded_len();
         assert!(
             record_len <= BATCH_PAYLOAD_MAX,
@@ -113,8 +128,15 @@ impl Log {
             self.standing.clone_from(standing);
         }
         self.encode(record, record_len, place);
+        if let Some(snapshot) = record.snapshot {
+            self.last_entry = snapshot.last.unwrap_or_default();
+            self.state = snapshot.state;
+        }
+        if let Some(entry) = record.entries.last() {
+            self.last_entry = EntryId { index: entry.index, term: entry.term };
+        }
         self.last.sequence += 1;
-        self.in_flight = true;
+        self.in_flight = Some(Touched::by(place.ordinal, record));
         let append = Append {
             place,
             sequence: self.last.sequence,
@@ -142,7 +164,8 @@ impl Log {
             entries: Vec::new(),
             hard_state: record.hard_state.is_none().then_some(self.hard_state),
             standing: record.standing.is_none().then(|| self.standing.clone()),
-            ..Record::default()
+            snapshot: None,
+            carried: self.carried(),
         });
         let carried_len = carried.as_ref().map_or(0, Record::encoded_len);
         let header = Header {
@@ -158,28 +181,47 @@ impl Log {
         }
     }
 
+    /// What the segments before this batch amount to. `None` if it is nothing: that goes without saying.
+    fn carried(&self) -> Option<Carried> {
+        let last = Some(self.last_entry).filter(|last| last.index > 0);
+        (last.is_some() || self.state != FIRST_STATE).then_some(Carried { last, state: self.state })
+    }
+
     /// The write of this batch has returned: it is durable.
     ///
     /// # Panics
     /// If it is not the batch that is in flight.
     pub fn persisted(&mut self, sequence: u64) {
-        assert!(self.in_flight, "no batch is in flight, {sequence} least of all");
+        let Some(touched) = self.in_flight.take() else {
+            panic!("no batch is in flight, {sequence} least of all");
+        };
         assert_eq!(sequence, self.last.sequence, "the batch in flight");
-        self.in_flight = false;
+        self.holdings.note(&touched);
+    }
+
+    /// Entries up to this index are not needed any more: the state machine has durably passed them, and nobody else asks for
+    /// them.
+    pub fn release(&mut self, index: u64) {
+        self.released = self.released.max(index);
     }
 
     /// A segment to [`prepare`](super::prepare()), if one is wanted. Each wish is told once; it
     /// stands until [`Log::prepared`].
+    ///
+    /// Segments that are not needed any more go with it, the first of them into the new one. So on disk there are, when a
+    /// segment is prepared, those with entries that are not released, the active one and the new one; and until the next is
+    /// prepared none is added.
     pub fn next_to_prepare(&mut self) -> Option<Prepare> {
         if self.preparing || self.newest_ordinal > self.end.ordinal {
             return None;
         }
         self.preparing = true;
+        let mut unneeded = self.holdings.take_unneeded(self.released).into_iter().map(file_name);
         Some(Prepare {
             ordinal: self.newest_ordinal + 1,
             len_bytes: self.segment_len,
-            // No segment is given up before there are snapshots.
-            recycle: None,
+            recycle: unneeded.next(),
+            remove: unneeded.collect(),
         })
     }
 
@@ -192,5 +234,11 @@ impl Log {
         assert_eq!(ordinal, self.newest_ordinal + 1, "the segment that was asked for");
         self.preparing = false;
         self.newest_ordinal = ordinal;
+    }
+
+    /// The length of all segments, but for those that go with the next one.
+    pub fn len_bytes(&self) -> u64 {
+        let first = self.holdings.first_ordinal().unwrap_or(1);
+        (self.newest_ordinal + 1).saturating_sub(first) * self.segment_len
     }
 }

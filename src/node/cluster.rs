@@ -157,7 +157,7 @@ impl<M: Map> Node<M> {
             true => HardState::default(),
             false => HardState { term: 1, vote: 0, commit: 1 },
         };
-        let recovered = Recovered { entries, hard_state, applied: 0, membership: None };
+        let recovered = Recovered { entries, hard_state, ..Recovered::default() };
         self.stage =
             Stage::Member(Box::new(Replica::new(self.settings.replica.clone(), recovered)?));
         self.effects.identity_changed = true;

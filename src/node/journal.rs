@@ -3,7 +3,9 @@
 //! Records are pushed as they arise and written in that order. While one write is in flight all that arrives gathers, and
 //! goes out together with the next: the slower the disk, the larger its batches.
 //!
-//! Invariant: what follows from a record happens after the write that held it, and every write before it, has returned.
+//! Invariants:
+//! - What follows from a record happens after the write that held it, and every write before it, has returned.
+//! - A record that installs a snapshot begins a batch: it voids all entries before it, and those of its batch come after it.
 
 use std::collections::VecDeque;
 
@@ -72,10 +74,12 @@ impl<T> Journal<T> {
             len += record.encoded_len();
             // A standing that a later one replaced in the same batch would never have been on disk, and follow it did.
             let replaces = batch.standing.is_some() && record.standing.is_some();
-            if count > 0 && (len > BATCH_PAYLOAD_MAX || replaces) {
+            let voids = record.snapshot.is_some();
+            if count > 0 && (len > BATCH_PAYLOAD_MAX || replaces || voids) {
                 break;
             }
             count += 1;
+            batch.snapshot = record.snapshot.or(batch.snapshot);
             batch.entries.extend(record.entries.iter().cloned());
             batch.hard_state = record.hard_state.or(batch.hard_state);
             batch.standing = record.standing.clone().or(batch.standing);
@@ -87,6 +91,16 @@ impl<T> Journal<T> {
     pub fn persisted(&mut self, sequence: u64) -> Vec<T> {
         self.log.persisted(sequence);
         std::mem::take(&mut self.in_flight)
+    }
+
+    /// Entries up to this index are not needed any more.
+    pub fn release(&mut self, index: u64) {
+        self.log.release(index);
+    }
+
+    /// The length of the log on disk.
+    pub fn log_len(&self) -> u64 {
+        self.log.len_bytes()
     }
 
     /// A segment that the log wants to have ready.

@@ -47,14 +47,15 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
-use crate::log::{Contents, Log, Prepare, check_applied};
+use crate::log::{Contents, Log, Prepare, Start};
 use crate::metrics::Counters;
 use crate::replica::formation::Formation;
 use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
 use crate::store::map::Map;
-use crate::store::{Commit, Committed, Retired, Scan, ScanResult, Store};
+use crate::store::{Applied, Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
+use crate::wire::log::EntryId;
 use crate::wire::peer::PeerFrame;
 
 pub use clients::without_room;
@@ -297,8 +298,9 @@ impl<M: Map> Node<M> {
         store: Store<M>,
         now: Now,
     ) -> Result<Node<M>> {
-        check_applied(store.applied().index, recovered.contents.last_index())?;
-        let RecoveredLog { log, contents: Contents { entries, hard_state, standing } } = recovered;
+        let RecoveredLog { log, contents } = recovered;
+        let (hard_state, standing) = (contents.hard_state, contents.standing.clone());
+        let Start { base, entries } = contents.start(entry_id(store.applied()))?;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
             assert!(entries.is_empty(), "a node without a cluster has no entries");
@@ -314,6 +316,7 @@ impl<M: Map> Node<M> {
             let replica = Replica::new(
                 settings.replica.clone(),
                 Recovered {
+                    base,
                     entries,
                     hard_state,
                     applied: store.applied().index,
@@ -324,7 +327,7 @@ impl<M: Map> Node<M> {
         };
         let gossip = mesh::start(&settings.mesh, &identity, now.monotonic)?;
         let mut rng = fastrand::Rng::with_seed(settings.replica.seed ^ settings.replica.nonce);
-        Ok(Node {
+        let mut node = Node {
             settings,
             identity,
             now,
@@ -358,7 +361,9 @@ impl<M: Map> Node<M> {
             counters: Counters::default(),
             effects: Effects::default(),
             replies_len: 0,
-        })
+        };
+        node.give_up_passed();
+        Ok(node)
     }
 
     /// Takes in one thing that happened. Effects gather until the [turn](Node::turn) ends.
@@ -378,6 +383,7 @@ impl<M: Map> Node<M> {
             Input::Committed(committed) => {
                 let retired = self.store.committed(committed);
                 self.effects.retired.push(retired);
+                self.give_up_passed();
             }
             Input::Scanned(token, result) => self.on_scanned(token, result),
             Input::Datagram(from, bytes) => self.on_datagram(from, &bytes),
@@ -411,6 +417,18 @@ impl<M: Map> Node<M> {
             self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
         self.replies_len = 0;
         Ok(std::mem::take(&mut self.effects))
+    }
+
+    /// Lets go of what is kept of the log only until the store has durably passed it.
+    fn give_up_passed(&mut self) {
+        let durable = self.store.durable();
+        let membership = self.store.durable_membership();
+        if let Stage::Member(replica) = &mut self.stage
+            && let Some(conf_state) = membership.and_then(|known| known.conf_state.as_ref())
+        {
+            replica.passed(entry_id(durable), conf_state);
+            self.journal.release(durable.index.min(replica.unneeded_index()));
+        }
     }
 
     /// Lets consensus run until it has nothing more to do, and applies what it committed.
@@ -508,4 +526,9 @@ impl<M: Map> Node<M> {
     pub fn applied_index(&self) -> u64 {
         self.store.applied().index
     }
+}
+
+/// Where in the log the store stands.
+fn entry_id(Applied { index, term }: Applied) -> EntryId {
+    EntryId { index, term }
 }

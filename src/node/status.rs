@@ -48,6 +48,19 @@ impl<M: Map> Node<M> {
         self.store.membership().map_or(&[], |membership| &membership.members)
     }
 
+    /// Bytes of the log's entries that are in memory.
+    pub fn log_len(&self) -> usize {
+        match &self.stage {
+            Stage::Member(replica) => replica.retained_len(),
+            _ => 0,
+        }
+    }
+
+    /// The length of the log on disk.
+    pub fn log_disk_len(&self) -> u64 {
+        self.journal.log_len()
+    }
+
     fn node_status(&self) -> NodeStatus {
         let applied = self.store.applied().index;
         let mut status = NodeStatus {

@@ -9,7 +9,7 @@ use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, Entry, EntryType,
-    HardState, Message, MessageType,
+    HardState, Message, MessageType, SnapshotMetadata,
 };
 
 use crate::wire::log as wire;
@@ -143,6 +143,17 @@ pub(super) fn conf_change_to_raft(change: &wire::ConfChange) -> ConfChangeV2 {
     });
     converted.set_changes(steps.collect::<Vec<_>>().into());
     converted
+}
+
+/// What raft-rs is to know of a snapshot.
+pub(super) fn snapshot_metadata(
+    last: wire::EntryId,
+    conf_state: &wire::ConfState,
+) -> SnapshotMetadata {
+    let wire::EntryId { index, term } = last;
+    let mut metadata = SnapshotMetadata { index, term, ..SnapshotMetadata::default() };
+    metadata.set_conf_state(conf_state_from_wire(conf_state));
+    metadata
 }
 
 /// raft-rs's hard state as it lies on disk.

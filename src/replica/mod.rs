@@ -17,12 +17,15 @@
 //!   vote is not on disk.
 //! - **Election timeouts are ours**, drawn from a seeded generator: raft-rs would draw from the thread's.
 //! - A context of ReadIndex is never used twice ([`Confirmed`]).
+//! - **Entries leave memory only behind the state machine**: not before it has durably passed them. A snapshot that is
+//!   installed takes the place of all entries at once, with one record.
 //! - Between raft-rs's `ready` and `advance_append_async` nothing else is called on it.
 
 #![forbid(unsafe_code)]
 
 mod border;
 mod check;
+mod compaction;
 mod entries;
 pub mod formation;
 pub mod membership;
@@ -41,10 +44,11 @@ use raft::{Config, RawNode, StateRole};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::wire::log::{self as wire, ConfChange, Membership, Record};
+use crate::wire::log::{self as wire, ConfChange, EntryId, Membership, Record};
 use crate::wire::peer::RaftMessage;
 
 pub use border::Malformed;
+pub use compaction::{Install, Retention};
 pub use office::{Progress, Role};
 pub use reads::{Confirmed, ReadToken};
 
@@ -69,6 +73,8 @@ pub struct Settings {
     pub heartbeat_ticks: u32,
     /// TICK_MS.
     pub tick: Duration,
+    /// How much of the log stays in memory.
+    pub retention: Retention,
 }
 
 impl Settings {
@@ -81,6 +87,8 @@ impl Settings {
 /// What recovery read back, from the log and the state machine.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
+    /// The last entry before the retained ones.
+    pub base: EntryId,
     /// All retained entries, contiguous.
     pub entries: Vec<wire::Entry>,
     /// Of the log.
@@ -102,6 +110,9 @@ pub struct Outputs {
     pub committed: Vec<Committed>,
     /// Reads that may be served as soon as their index is applied.
     pub confirmed: Vec<Confirmed>,
+    /// Members that need a snapshot. Nothing is sent to them until [`Replica::snapshot_sent`] or
+    /// [`Replica::snapshot_failed`], or until they are heard to have caught up.
+    pub offers: Vec<u64>,
 }
 
 /// A committed entry.
@@ -157,6 +168,11 @@ pub struct Replica {
     undrained_len: usize,
     /// Term and vote of the last record.
     recorded_vote: (u64, u64),
+    /// A snapshot is on its way to a member.
+    is_held: bool,
+    /// The snapshot that takes the place of the log and is not applied yet: its last entry, and the number of the state
+    /// machine's directory.
+    installing: Option<wire::Snapshot>,
 }
 
 impl Replica {
@@ -165,8 +181,8 @@ impl Replica {
     /// # Errors
     /// If the log and the state machine do not fit together.
     pub fn new(settings: Settings, recovered: Recovered) -> Result<Replica> {
-        let Recovered { entries, mut hard_state, applied, membership } = recovered;
-        let last_index = entries.last().map_or(0, |entry| entry.index);
+        let Recovered { base, entries, mut hard_state, applied, membership } = recovered;
+        let last_index = entries.last().map_or(base.index, |entry| entry.index);
         if applied > last_index {
             return Err(Error::Store(format!(
                 "the state machine has applied index {applied}, but the log ends at {last_index}: part of the log is \
@@ -197,6 +213,7 @@ impl Replica {
         let tail = Entries::new(
             border::hard_state_from_wire(&hard_state),
             border::conf_state_from_wire(&conf_state),
+            base,
             entries,
         );
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -216,6 +233,8 @@ impl Replica {
             undrained_len: 0,
             reads_asked_of: (0, 0),
             recorded_vote: (hard_state.term, hard_state.vote),
+            is_held: false,
+            installing: None,
         };
         replica.own_election_timeout();
         Ok(replica)
@@ -225,6 +244,9 @@ impl Replica {
 
     /// One fine tick has passed: TICK_MS / [`FINE_TICKS`].
     pub fn tick(&mut self) {
+        if self.is_installing() {
+            return;
+        }
         // A sole voter wins within the step that begins its election, and must have its log on disk by then.
         let log = &self.raw.raft.raft_log;
         if self.leads() || log.persisted == log.last_index() || !self.raw.raft.prs().is_singleton()
@@ -254,6 +276,9 @@ impl Replica {
         self.check(&message)?;
         if message.msg_type == MessageType::MsgReadIndex && !self.leads() {
             // raft-rs would pass it on: the node that asks will find the leader itself.
+            return Ok(());
+        }
+        if message.msg_type == MessageType::MsgTimeoutNow && self.is_installing() {
             return Ok(());
         }
         // raft-rs refuses what is not for it (a stranger's answer, say): such a message is simply lost.
@@ -345,9 +370,10 @@ impl Replica {
         membership::apply(before, change, border::conf_state_to_wire(&conf_state))
     }
 
-    /// Everything up to `index` is applied.
+    /// Everything up to `index` is applied: entry by entry, or by a snapshot that was installed.
     pub fn applied(&mut self, index: u64) {
         self.raw.advance_apply_to(index);
+        self.note_installed(index);
     }
 
     // ---- What goes out. ----
@@ -372,7 +398,8 @@ impl Replica {
         let number = ready.number();
         // A commit index alone is not worth a write: it travels with the next record.
         if ready.must_sync() {
-            let record = self.record(ready.take_entries());
+            let installed = (!ready.snapshot().is_empty()).then(|| self.reset_to_snapshot());
+            let record = Record { snapshot: installed, ..self.record(ready.take_entries()) };
             out.persist.push((number, record));
             self.last_record = number;
             let hard_state = self.raw.raft.hard_state();
@@ -412,10 +439,13 @@ impl Replica {
     fn release_held(&mut self, out: &mut Outputs) {
         let mut waiting = VecDeque::new();
         for (waits_for, message) in self.held.drain(..) {
-            if waits_for <= self.persisted {
-                out.messages.push(border::message_to_wire(message));
-            } else {
+            if waits_for > self.persisted {
                 waiting.push_back((waits_for, message));
+            } else if message.msg_type == MessageType::MsgSnapshot {
+                // How a snapshot travels is the node's affair.
+                out.offers.push(message.to);
+            } else {
+                out.messages.push(border::message_to_wire(message));
             }
         }
         self.held = waiting;
@@ -478,7 +508,7 @@ impl Replica {
 
     /// Index of the first entry that is kept.
     pub fn first_index(&self) -> u64 {
-        self.raw.store().first_index()
+        self.raw.store().base().index + 1
     }
 
     /// The term of an entry, if it is kept. For those who look on.

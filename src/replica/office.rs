@@ -5,7 +5,7 @@
 //! counts, and panics where that one is not even a member. The leader does not propose such a change of itself
 //! ([`membership`](super::membership)), but one that was proposed by the leader before it may become its to apply.
 
-use raft::StateRole;
+use raft::{ProgressState, StateRole};
 
 use super::Replica;
 
@@ -29,6 +29,8 @@ pub struct Progress {
     pub raft_id: u64,
     /// How far its log is known to agree with the leader's.
     pub matched: u64,
+    /// Whether it gets no entries, but waits for a snapshot.
+    pub awaits_snapshot: bool,
 }
 
 impl Replica {
@@ -69,12 +71,19 @@ impl Replica {
         }
         let members = self.raw.raft.prs().iter();
         members
-            .map(|(raft_id, progress)| Progress { raft_id: *raft_id, matched: progress.matched })
+            .map(|(raft_id, progress)| Progress {
+                raft_id: *raft_id,
+                matched: progress.matched,
+                awaits_snapshot: progress.state == ProgressState::Snapshot,
+            })
             .collect()
     }
 
     /// Asks for votes now. A sole voter does so at its start.
     pub fn campaign(&mut self) {
+        if self.is_installing() {
+            return;
+        }
         // Ok or not, the outcome shows in the role.
         let _ = self.raw.campaign();
         self.own_election_timeout();

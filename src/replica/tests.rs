@@ -1,8 +1,10 @@
 //! Consensus, message by message. How whole nodes behave is tested in [`crate::node`].
 //!
 //! - [`formation`]: promises. [`malformed`]: messages that cannot be.
-//! - [`crew`]: several replicas with a network between them; [`demotion`]: what they make of changes of the membership.
+//! - [`crew`]: several replicas with a network between them; [`demotion`]: what they make of changes of the membership;
+//!   [`compaction`]: how they do with little of the log.
 
+mod compaction;
 mod crew;
 mod demotion;
 mod formation;

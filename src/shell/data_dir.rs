@@ -34,7 +34,8 @@ const IDENTITY_MAGIC: &[u8; 8] = b"PHLXNODE";
 const IDENTITY_VERSION: u32 = 1;
 const SLOT_LEN: usize = 512;
 
-const FIRST_SEGMENT: Prepare = Prepare { ordinal: 1, len_bytes: SEGMENT_LEN as u64, recycle: None };
+const FIRST_SEGMENT: Prepare =
+    Prepare { ordinal: 1, len_bytes: SEGMENT_LEN as u64, recycle: None, remove: Vec::new() };
 
 /// A data directory in use by this process.
 pub(super) struct DataDir {

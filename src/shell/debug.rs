@@ -107,6 +107,8 @@ fn page(reactor: &Reactor) -> Page {
         commit_index: own.commit,
         applied_index: own.applied,
         log_length: (own.last_index + 1).saturating_sub(own.first_index),
+        log_bytes: node.log_len() as u64,
+        log_disk_bytes: node.log_disk_len(),
         peers: peers
             .map(|member| PeerStatus {
                 node_id: member.name.clone(),

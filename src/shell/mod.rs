@@ -180,6 +180,7 @@ fn node_settings(
             election_ticks: settings.election as u32,
             heartbeat_ticks: settings.heartbeat as u32,
             tick: Duration::from_millis(settings.tick_ms),
+            retention: Default::default(),
         },
         expect: settings.expect as u32,
         may_form: settings.bootstrap == Bootstrap::Auto,

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::log::{self, MemDisk, recover};
 use crate::node::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::planted::{Bug, planted};
+use crate::replica::Retention;
 use crate::store::mem_map::MemMap;
 use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
@@ -21,6 +22,14 @@ const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
 /// TICK_MS.
 pub const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT_TICKS: u32 = 1;
+
+/// No follower is ever too far behind.
+const RETAIN_ALL: Retention = Retention {
+    count_max: usize::MAX,
+    len_bytes_max: usize::MAX,
+    streaming_count_max: usize::MAX,
+    streaming_len_bytes_max: usize::MAX,
+};
 
 /// What an operator sets.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +101,8 @@ pub struct Machine {
     pub config: Config,
     /// Of the log.
     pub segment_len: usize,
+    /// How much of the log stays in memory.
+    pub retention: Retention,
     /// How often it was started, as its disk knows.
     pub starts: u64,
     /// How often it was started, as the world knows: what events belong to.
@@ -171,6 +182,7 @@ impl Machine {
             raft_id: rng.u64(1..1 << 53),
             config,
             segment_len: SEGMENT_LEN,
+            retention: RETAIN_ALL,
             starts: 0,
             life: 0,
             disk: MemDisk::default(),
@@ -256,6 +268,7 @@ impl Machine {
                 election_ticks: self.config.election_ticks,
                 heartbeat_ticks: HEARTBEAT_TICKS,
                 tick: TICK,
+                retention: self.retention,
             },
             expect: self.config.expect,
             may_form: self.config.may_form,
@@ -303,11 +316,12 @@ impl Machine {
     /// Loses everything but its name, while it is off.
     pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let Machine { number, config, segment_len, life, clock, raft_id, starts, .. } = *self;
+        let Machine { number, config, segment_len, retention, life, clock, raft_id, starts, .. } =
+            *self;
         let name = std::mem::take(&mut self.name);
         let new = Machine::new(number, config, rng);
         let clock = Clock { offset: new.clock.offset, ..clock };
-        *self = Machine { name, segment_len, life, clock, ..new };
+        *self = Machine { name, segment_len, retention, life, clock, ..new };
         if planted(Bug::KeepIdentity) {
             (self.raft_id, self.starts) = (raft_id, starts);
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::checkers::witness::Durable;
 use super::checkers::{Checker, Finding};
+use super::machine::Machine;
 use super::world::World;
 
 impl World {
@@ -11,10 +12,13 @@ impl World {
     pub(super) fn observe(&mut self, i: usize) {
         let raft_id = self.machines[i].raft_id;
         let World { machines, watch, .. } = self;
-        let Some(process) = &mut machines[i].process else { return };
+        let Machine { name, process, .. } = &mut machines[i];
+        let Some(process) = process else { return };
         let Some(replica) = process.node.replica() else { return };
         let store = process.node.store();
-        watch.configurations.applied(store.applied().index, store.membership());
+        let applied = store.applied().index;
+        watch.configurations.applied(applied, store.membership());
+        let same = watch.states.applied(name, applied, store.digest());
         let term_at = |index| replica.term_at(index);
         let (mut found, mut complete, mut agree) = (Ok(false), Ok(()), Ok(()));
         if replica.leads() {
@@ -28,6 +32,7 @@ impl World {
             agree = agree.and_then(|()| watch.logs.committed(index, term));
             process.compared = index;
         }
+        self.check(Checker::EqualStates, same);
         self.check(Checker::ElectionSafety, found.map(|_| ()));
         self.check(Checker::LeaderCompleteness, complete);
         self.check(Checker::Agreement, agree);
@@ -75,6 +80,9 @@ impl World {
     fn has_write(&self, raft_id: u64, request_id: &Bytes) -> bool {
         let on_disk = self.machines.iter().map(|machine| (machine.raft_id, &machine.witness));
         let lost = self.lost.iter().map(|(raft_id, witness)| (*raft_id, witness));
-        on_disk.chain(lost).any(|(of, witness)| of == raft_id && witness.has_write(request_id))
+        let written_at = self.watch.logs.written_at(request_id).unwrap_or(u64::MAX);
+        on_disk.chain(lost).any(|(of, witness)| {
+            of == raft_id && (witness.has_write(request_id) || written_at <= witness.covered())
+        })
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::checkers::Checker;
-use super::machine::Machine;
 use super::world::{Event, World};
 use crate::log::{Prepare, is_no_space, prepare};
 use crate::node::{ConnectionId, Effects, Input, LogWrite, Token};
@@ -141,15 +140,6 @@ impl World {
     fn run_on_thread(&mut self, i: usize, event: Event) {
         let takes_us = self.weather.thread_us.clone();
         self.schedule_within(i, takes_us, event);
-    }
-
-    pub(super) fn end_commit(&mut self, i: usize, commit: Commit<MemMap>) {
-        let index = commit.applied().index;
-        let committed = commit.run().expect("a map in memory commits");
-        let Machine { name, map, .. } = &self.machines[i];
-        let found = self.watch.states.committed(name, index, map);
-        self.check(Checker::EqualStates, found);
-        self.post(i, Input::Committed(committed));
     }
 
     pub(super) fn prepare(&mut self, i: usize, wish: Prepare) {

@@ -310,7 +310,10 @@ impl World {
                 self.tell(|world| super::words::disk(world, i));
                 self.post(i, written);
             }
-            Event::CommitEnds(commit) => self.end_commit(i, commit),
+            Event::CommitEnds(commit) => {
+                let committed = commit.run().expect("a map in memory commits");
+                self.post(i, Input::Committed(committed));
+            }
             Event::ScanEnds(token, scan) => {
                 let result = scan.run().expect("a map in memory is read");
                 self.post(i, Input::Scanned(token, result));

@@ -5,6 +5,7 @@
 //!   `wire::validate`, is to raise [`APPLY_VERSION`](crate::limits::APPLY_VERSION).
 //! - A transaction runs on changes of its own, which the store takes when it is done: a refusal
 //!   leaves nothing.
+//! - No transaction that would grow the store leaves it with more than its quota.
 //! - The revision grows by one for a command that changes something, and all its changes share that revision.
 
 #![forbid(unsafe_code)]
@@ -16,13 +17,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::Store;
+use super::digest::counts_do_not_hold;
 use super::layers::{Changes, Overlay, scan_merged};
 use super::map::{KeyRange, Map};
 use super::meta::Meta;
 use super::record::{Record, RecordRef};
-use super::remembered::{Remembered, RequestId, decode_outcome, encode_outcome};
+use super::remembered::{Remembered, RequestId, decode_verdict, encode_verdict};
 use crate::error::{Result, refusal};
-use crate::limits::{DELETE_RANGE_KEYS_MAX, RESULT_LEN_MAX};
+use crate::limits::{DELETE_RANGE_KEYS_MAX, DELETE_RANGE_LEN_MAX, RESULT_LEN_MAX};
 use crate::wire::client::{
     Code, Compare, DeleteRange, DeleteResult, Error as Refusal, GetResult, Op, OpResult, Put,
     PutResult, Txn, TxnResult, Write, compare, op, op_result,
@@ -44,23 +46,63 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-/// The refusal of a transaction whose result is over its limit.
-pub(super) fn result_too_large() -> Outcome {
-    Outcome::Refused(refusal(
-        Code::TooLarge,
-        format!(
-            "the result would have more than {RESULT_LEN_MAX} bytes: read fewer keys in one transaction, or use \
-             a range read"
-        ),
-    ))
+/// What was found when a transaction ran, as it is remembered.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Done {
+        revision: u64,
+        result: TxnResult,
+    },
+    ResultTooLarge,
+    /// The store had `used` bytes of the `max_bytes` that it may have, and would have had `needed`.
+    OverQuota {
+        used: u64,
+        needed: u64,
+        max_bytes: u64,
+    },
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Outcome {
+        match verdict {
+            Verdict::Done { revision, result } => Outcome::Done { revision, result },
+            Verdict::ResultTooLarge => Outcome::Refused(refusal(
+                Code::TooLarge,
+                format!(
+                    "the result would have more than {RESULT_LEN_MAX} bytes: read fewer keys in one transaction, or \
+                     use a range read"
+                ),
+            )),
+            Verdict::OverQuota { used, needed, max_bytes } => Outcome::Refused(refusal(
+                Code::NoSpace,
+                format!(
+                    "the store holds {used} bytes of keys and values and may hold {max_bytes} (MAX_BYTES), and this write \
+                     would make it {needed}: delete keys, or raise MAX_BYTES on every node and start them anew one by \
+                     one; then send the write again as a new one"
+                ),
+            )),
+        }
+    }
 }
 
 impl<M: Map> Store<M> {
-    pub(super) fn apply_write(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+    pub(super) fn apply_command(&mut self, index: u64, command: &Command) -> Result<Outcome> {
         self.meta.time_ms = self.meta.time_ms.max(command.time_ms);
-        let Some(write) = &command.write else {
-            return Ok(Outcome::Refused(refusal(Code::Invalid, "the command has no write")));
-        };
+        match (&command.write, command.max_bytes) {
+            (Some(write), None) => self.apply_write(index, write),
+            (None, Some(max_bytes)) => {
+                self.meta.max_bytes = max_bytes;
+                let revision = self.meta.revision;
+                Ok(Outcome::Done { revision, result: TxnResult::default() })
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                let message = "the command has no write and no quota, or both";
+                Ok(Outcome::Refused(refusal(Code::Invalid, message)))
+            }
+        }
+    }
+
+    fn apply_write(&mut self, index: u64, write: &Write) -> Result<Outcome> {
         // Checked at the door already. Here it makes applying total: no entry of the log can be one
         // that LMDB would refuse.
         if let Err(invalid) = validate::write(write) {
@@ -70,33 +112,37 @@ impl<M: Map> Store<M> {
             unreachable!("validate::write requires a transaction and the length of the id");
         };
         if let Some(outcome) = self.window.outcome(&id) {
-            return decode_outcome(outcome);
+            return Ok(decode_verdict(outcome)?.into());
         }
         if self.window.may_have_forgotten(write.since) {
             return Ok(Outcome::Refused(outcome_unknown(write.since)));
         }
-        let outcome = self.apply_txn(txn, write)?;
-        let encoded = match &outcome {
-            Outcome::Done { revision, result } => encode_outcome(Some((*revision, result))),
-            Outcome::Refused(_) => encode_outcome(None),
-        };
-        let remembered = Remembered { index, id, outcome: encoded };
+        if write.since >= index {
+            return Ok(Outcome::Refused(another_history(write.since, index)));
+        }
+        let verdict = self.apply_txn(txn, write)?;
+        let remembered = Remembered { index, id, outcome: encode_verdict(&verdict) };
         self.layers.active.remember(remembered.clone());
-        self.window.remember(remembered);
-        Ok(outcome)
+        self.window.remember(remembered, &mut self.meta.rows);
+        Ok(verdict.into())
     }
 
-    fn apply_txn(&mut self, txn: &Txn, write: &Write) -> Result<Outcome> {
+    fn apply_txn(&mut self, txn: &Txn, write: &Write) -> Result<Verdict> {
         let mut execution = Execution::new(self);
         let Some(result) = execution.run(txn)? else {
-            return Ok(result_too_large());
+            return Ok(Verdict::ResultTooLarge);
         };
         let Execution { changes, meta, .. } = execution;
+        let Meta { logical_bytes: used, max_bytes, .. } = self.meta;
+        // What shrinks the store passes, though it be over its quota still.
+        if max_bytes != 0 && meta.logical_bytes > max_bytes.max(used) {
+            return Ok(Verdict::OverQuota { used, needed: meta.logical_bytes, max_bytes });
+        }
         if !changes.is_empty() {
             self.meta = meta;
             self.layers.active.take(changes, write.encoded_len());
         }
-        Ok(Outcome::Done { revision: self.meta.revision, result })
+        Ok(Verdict::Done { revision: self.meta.revision, result })
     }
 }
 
@@ -110,6 +156,19 @@ fn outcome_unknown(since: u64) -> Refusal {
     )
 }
 
+/// A client never names an index that its cluster has not reached. Applied here, the request could not be told from one that
+/// it is not remembered for: it would stand below its `since`.
+fn another_history(since: u64, index: u64) -> Refusal {
+    refusal(
+        Code::OutcomeUnknown,
+        format!(
+            "the request was first sent at index {since}, and the log of this cluster is only now at {index}: its client \
+             comes from another history (was the cluster restored from a backup?). It was not applied here: connect \
+             anew, read to find out what is there, and send it with a new request id"
+        ),
+    )
+}
+
 /// A transaction on its way: what it changes, in front of the store.
 struct Execution<'a, M: Map> {
     store: &'a Store<M>,
@@ -119,6 +178,8 @@ struct Execution<'a, M: Map> {
     meta: Meta,
     /// How many keys may still be deleted by ranges.
     range_deletes_left: usize,
+    /// How many bytes they may have, but for the last of them.
+    range_bytes_left: u64,
 }
 
 impl<'a, M: Map> Execution<'a, M> {
@@ -126,7 +187,13 @@ impl<'a, M: Map> Execution<'a, M> {
         let mut meta = store.meta.clone();
         meta.revision += 1;
         let changes = Changes::new();
-        Execution { store, changes, meta, range_deletes_left: DELETE_RANGE_KEYS_MAX }
+        Execution {
+            store,
+            changes,
+            meta,
+            range_deletes_left: DELETE_RANGE_KEYS_MAX,
+            range_bytes_left: DELETE_RANGE_LEN_MAX,
+        }
     }
 
     /// The result, or `None` if it is over its limit.
@@ -202,60 +269,84 @@ impl<'a, M: Map> Execution<'a, M> {
     }
 
     fn put(&mut self, put: &Put) -> Result<PutResult> {
-        let old = self.read(&put.key, |old| (old.create_revision, old.version, old.value.len()))?;
-        match old {
-            Some((_, _, old_len)) => self.meta.logical_bytes -= old_len as u64,
-            None => {
-                self.meta.keys += 1;
-                self.meta.logical_bytes += put.key.len() as u64;
-            }
-        }
-        self.meta.logical_bytes += put.value.len() as u64;
         let revision = self.meta.revision;
+        let old = self
+            .read(&put.key, |old| (old.create_revision, old.version, Counted::of(&put.key, old)))?;
+        if let Some((.., counted)) = &old {
+            self.take_out(counted)?;
+        }
         let (create_revision, version) =
-            old.map_or((revision, 1), |(created, version, _)| (created, version + 1));
+            old.as_ref().map_or((revision, 1), |(created, version, _)| (*created, version + 1));
         let record =
             Record { create_revision, mod_revision: revision, version, value: put.value.clone() };
+        let counted = Counted::of(&put.key, record.as_ref());
+        self.meta.keys += 1;
+        self.meta.logical_bytes += counted.len_bytes;
+        self.meta.rows.add(counted.row_hash);
         self.changes.insert(put.key.clone(), Some(record));
         Ok(PutResult { replaced: old.is_some() })
     }
 
     /// Whether the key was there.
     fn delete(&mut self, key: &Bytes) -> Result<bool> {
-        let Some(value_len) = self.read(key, |record| record.value.len())? else {
+        let Some(counted) = self.read(key, |record| Counted::of(key, record))? else {
             return Ok(false);
         };
-        self.note_deleted(key.clone(), value_len);
+        self.take_out(&counted)?;
+        self.changes.insert(key.clone(), None);
         Ok(true)
     }
 
     fn delete_range(&mut self, delete: &DeleteRange) -> Result<DeleteResult> {
         let range = KeyRange { from: &delete.from, to: &delete.to };
         let left = self.range_deletes_left;
+        let mut bytes_left = self.range_bytes_left;
         let mut found = Vec::new();
         let mut next = Bytes::new();
         let layers = std::iter::once(&self.changes).chain(self.store.layers.newest_first());
         let overlay = Overlay::new(layers, range);
         scan_merged(overlay, self.store.snapshot()?, range, |key, record| {
             let key = Bytes::copy_from_slice(key);
-            if found.len() == left {
+            if found.len() == left || bytes_left == 0 {
                 next = key;
                 return ControlFlow::Break(());
             }
-            found.push((key, record.value.len()));
+            let counted = Counted::of(&key, record);
+            bytes_left = bytes_left.saturating_sub(counted.len_bytes);
+            found.push((key, counted));
             ControlFlow::Continue(())
         })?;
         self.range_deletes_left -= found.len();
+        self.range_bytes_left = bytes_left;
         let deleted = found.len() as u64;
-        for (key, value_len) in found {
-            self.note_deleted(key, value_len);
+        for (key, counted) in found {
+            self.take_out(&counted)?;
+            self.changes.insert(key, None);
         }
         Ok(DeleteResult { deleted, next })
     }
 
-    fn note_deleted(&mut self, key: Bytes, value_len: usize) {
-        self.meta.keys -= 1;
-        self.meta.logical_bytes -= (key.len() + value_len) as u64;
-        self.changes.insert(key, None);
+    /// A record goes, from the counts first. That they have less than that can only be damage.
+    fn take_out(&mut self, counted: &Counted) -> Result<()> {
+        let less = |count: u64, by| count.checked_sub(by).ok_or_else(counts_do_not_hold);
+        self.meta.keys = less(self.meta.keys, 1)?;
+        self.meta.logical_bytes = less(self.meta.logical_bytes, counted.len_bytes)?;
+        self.meta.rows.remove(counted.row_hash);
+        Ok(())
+    }
+}
+
+/// What a record adds to the counts.
+struct Counted {
+    len_bytes: u64,
+    row_hash: u128,
+}
+
+impl Counted {
+    fn of(key: &[u8], record: RecordRef<'_>) -> Counted {
+        Counted {
+            len_bytes: (key.len() + record.value.len()) as u64,
+            row_hash: record.row_hash(key),
+        }
     }
 }

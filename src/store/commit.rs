@@ -14,6 +14,7 @@ use super::map::{Batch, KeyRange, Map, Snapshot, Table};
 use super::meta::{Applied, Meta};
 use super::remembered::Remembered;
 use crate::error::Result;
+use crate::wire::log::Membership;
 
 /// Changes on their way to the map. A commit that fails stops the node: it is never retried.
 pub struct Commit<M: Map> {
@@ -29,6 +30,7 @@ pub struct Commit<M: Map> {
 #[must_use = "the store keeps the changes in memory until it is told"]
 pub struct Committed {
     pub(super) applied: Applied,
+    pub(super) membership: Option<Arc<Membership>>,
     pub(super) layers: usize,
 }
 
@@ -62,7 +64,11 @@ impl<M: Map> Commit<M> {
         self.add_remembered(&mut batch)?;
         self.meta.write(self.remembered_floor, &mut batch);
         self.map.commit(&batch)?;
-        Ok(Committed { applied: self.meta.applied, layers: self.layers.len() })
+        Ok(Committed {
+            applied: self.meta.applied,
+            membership: self.meta.membership,
+            layers: self.layers.len(),
+        })
     }
 
     fn add_data(&self, batch: &mut Batch) {

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use super::digest::RowSum;
 use super::map::{Batch, KeyRange, Snapshot, Table};
 use crate::error::{Error, Result};
 use crate::limits::APPLY_VERSION;
 use crate::wire::log::Membership;
 
 /// The layout of the tables. Raised when an older server could misread them.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const FORMAT: &str = "format";
 const APPLY: &str = "apply";
@@ -23,6 +24,8 @@ const REVISION: &str = "revision";
 const TIME_MS: &str = "time_ms";
 const KEYS: &str = "keys";
 const LOGICAL_BYTES: &str = "logical_bytes";
+const MAX_BYTES: &str = "max_bytes";
+const DIGEST: &str = "digest";
 const MEMBERSHIP: &str = "membership";
 
 /// A position in the log.
@@ -44,6 +47,10 @@ pub(super) struct Meta {
     pub keys: u64,
     /// Lengths of live keys and their values.
     pub logical_bytes: u64,
+    /// What they may be at most; 0: no limit.
+    pub max_bytes: u64,
+    /// Of all rows of data and of remembered requests.
+    pub rows: RowSum,
     /// Shared, so that a commit costs no copy of it.
     pub membership: Option<Arc<Membership>>,
 }
@@ -63,6 +70,8 @@ impl Meta {
             time_ms: need(TIME_MS)?,
             keys: need(KEYS)?,
             logical_bytes: need(LOGICAL_BYTES)?,
+            max_bytes: need(MAX_BYTES)?,
+            rows: read(snapshot, DIGEST, RowSum::from_bytes)?.ok_or_else(|| damaged(DIGEST))?,
             membership: read(snapshot, MEMBERSHIP, |bytes| Membership::decode(bytes).ok())?
                 .map(Arc::new),
         })
@@ -78,6 +87,8 @@ impl Meta {
             (TIME_MS, self.time_ms.to_be_bytes().to_vec()),
             (KEYS, self.keys.to_be_bytes().to_vec()),
             (LOGICAL_BYTES, self.logical_bytes.to_be_bytes().to_vec()),
+            (MAX_BYTES, self.max_bytes.to_be_bytes().to_vec()),
+            (DIGEST, self.rows.to_bytes().to_vec()),
             (super::remembered::FLOOR, remembered_floor.to_be_bytes().to_vec()),
         ];
         if let Some(membership) = &self.membership {

@@ -14,6 +14,7 @@
 //! What it promises:
 //! - **Deterministic.** The same entries give the same outcomes and, once committed, the same bytes
 //!   in the map, on every replica, however often each commits and whenever it restarts.
+//! - **Comparable.** [`Store::digest`] tells whether two replicas hold the same, at no cost but that of their changes.
 //! - **Exactly once.** A request id is applied at most once (see `remembered`).
 //! - **One index.** The map shows the state as of one index of the log, [`Store::durable`]. After a
 //!   crash the log is applied from the index after it, and no segment of the log goes before it was passed.
@@ -24,6 +25,7 @@
 
 mod apply;
 mod commit;
+mod digest;
 mod layers;
 pub mod lmdb;
 pub mod map;
@@ -41,6 +43,7 @@ use std::time::Duration;
 
 pub use apply::Outcome;
 pub use commit::{Commit, Committed, Retired};
+pub use digest::{DIGEST_LEN, Digest, Figures, Tally, tally};
 pub use meta::{Applied, FORMAT_VERSION};
 pub use remembered::WindowBounds;
 pub use scan::{Scan, ScanResult};
@@ -67,6 +70,7 @@ pub struct Store<M: Map> {
     meta: Meta,
     /// As of the last commit of the map.
     durable: Applied,
+    durable_membership: Option<Arc<Membership>>,
     /// Where the commit that is running will lead.
     in_flight: Option<Applied>,
     /// When something was first seen that no commit covers.
@@ -90,6 +94,7 @@ impl<M: Map> Store<M> {
             layers: Layers::default(),
             window,
             durable: meta.applied,
+            durable_membership: meta.membership.clone(),
             meta,
             in_flight: None,
             uncovered_since: None,
@@ -104,7 +109,7 @@ impl<M: Map> Store<M> {
     /// If the entry is not the one after the last.
     pub fn apply(&mut self, index: u64, term: u64, command: &Command) -> Result<Outcome> {
         self.advance(index, term);
-        self.apply_write(index, command)
+        self.apply_command(index, command)
     }
 
     /// Applies an entry that has no command.
@@ -141,6 +146,11 @@ impl<M: Map> Store<M> {
         self.durable
     }
 
+    /// The membership as of [`Store::durable`]; `None` before the first.
+    pub fn durable_membership(&self) -> Option<&Membership> {
+        self.durable_membership.as_deref()
+    }
+
     /// How many commands have changed something.
     pub fn revision(&self) -> u64 {
         self.meta.revision
@@ -164,6 +174,16 @@ impl<M: Map> Store<M> {
     /// The membership as of [`Store::applied`]; `None` before the first.
     pub fn membership(&self) -> Option<&Membership> {
         self.meta.membership.as_deref()
+    }
+
+    /// How many logical bytes there may be; 0: no limit.
+    pub fn max_bytes(&self) -> u64 {
+        self.meta.max_bytes
+    }
+
+    /// What the state as of [`Store::applied`] amounts to.
+    pub fn digest(&self) -> Digest {
+        digest::digest(&self.meta, self.window.floor())
     }
 
     /// Bytes of memory that changes take which the map does not hold yet, roughly.
@@ -245,6 +265,7 @@ impl<M: Map> Store<M> {
         let begun = self.in_flight.take();
         assert!(begun == Some(committed.applied), "a commit ended that is not the one running");
         self.durable = committed.applied;
+        self.durable_membership = committed.membership;
         // The next lookup opens one that shows what the dropped layers showed.
         self.snapshot.take();
         Retired { _layers: self.layers.retire(committed.layers) }

@@ -7,6 +7,8 @@
 
 use bytes::Bytes;
 
+use super::digest::row_hash;
+use super::map::Table;
 use crate::error::{Error, Result};
 use crate::wire::client::KeyValue;
 
@@ -58,12 +60,21 @@ impl<'a> RecordRef<'a> {
     }
 
     pub fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(HEADER_LEN + self.value.len());
-        for number in [self.create_revision, self.mod_revision, self.version] {
-            bytes.extend_from_slice(&number.to_be_bytes());
+        [&self.header()[..], self.value].concat().into()
+    }
+
+    /// What its row under `key` adds to the digest.
+    pub fn row_hash(&self, key: &[u8]) -> u128 {
+        row_hash(Table::Data, key, [&self.header(), self.value])
+    }
+
+    fn header(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        let numbers = [self.create_revision, self.mod_revision, self.version];
+        for (bytes, number) in header.chunks_exact_mut(NUMBER_LEN).zip(numbers) {
+            bytes.copy_from_slice(&number.to_be_bytes());
         }
-        bytes.extend_from_slice(self.value);
-        bytes.into()
+        header
     }
 
     /// The record for a client: a copy, so that an answer keeps no frame and no page alive.

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use super::apply::{Outcome, result_too_large};
+use super::apply::Verdict;
+use super::digest::{RowSum, row_hash};
 use super::map::{KeyRange, Snapshot, Table};
 use super::meta::{self, number};
 use crate::error::{Error, Result};
@@ -67,6 +68,11 @@ impl Remembered {
 
     pub fn encode(&self) -> Bytes {
         [&self.id, &self.outcome[..]].concat().into()
+    }
+
+    /// What its row adds to the digest.
+    fn row_hash(&self) -> u128 {
+        row_hash(Table::Remembered, &self.index.to_be_bytes(), [&self.id, &self.outcome])
     }
 
     fn decode(key: &[u8], value: &[u8]) -> Option<Remembered> {
@@ -127,13 +133,14 @@ impl Window {
         self.floor
     }
 
-    /// Adds the outcome of a request that was applied, and evicts the oldest beyond the bounds.
-    pub fn remember(&mut self, entry: Remembered) {
+    /// Adds the outcome of a request that was applied, and evicts the oldest beyond the bounds. `rows` follows.
+    pub fn remember(&mut self, entry: Remembered, rows: &mut RowSum) {
+        rows.add(entry.row_hash());
         self.push(entry);
         while self.order.len() > self.bounds.entries_max
             || self.len_bytes > self.bounds.len_bytes_max
         {
-            self.evict();
+            rows.remove(self.evict().row_hash());
         }
     }
 
@@ -146,7 +153,7 @@ impl Window {
         assert!(known.is_none(), "the request of entry {} was applied before", entry.index);
     }
 
-    fn evict(&mut self) {
+    fn evict(&mut self) -> Remembered {
         let Some((index, id)) = self.order.pop_front() else {
             unreachable!("an empty window is within its bounds");
         };
@@ -155,35 +162,45 @@ impl Window {
         };
         self.len_bytes -= outcome.len();
         self.floor = index;
+        Remembered { index, id, outcome }
     }
 }
 
 const DONE: u8 = 0;
 const RESULT_TOO_LARGE: u8 = 1;
+const OVER_QUOTA: u8 = 2;
 
-/// The outcome of a write that was applied: done with the revision after it and the result, or `None`,
-/// refused for the length of its result. (No other refusal depends on the state, so no other is remembered.)
-pub(super) fn encode_outcome(done: Option<(u64, &TxnResult)>) -> Arc<[u8]> {
-    let Some((revision, result)) = done else {
-        return Arc::new([RESULT_TOO_LARGE]);
-    };
-    let mut bytes = Vec::with_capacity(1 + size_of::<u64>() + result.encoded_len());
-    bytes.push(DONE);
-    bytes.extend_from_slice(&revision.to_be_bytes());
-    result.encode_raw(&mut bytes);
-    bytes.into()
+/// The outcome of a write, as it is remembered. Of refusals those that depend on the state: a client that was told one must
+/// not find the write applied after all, by a second attempt of it that stands later in the log, when the state has changed.
+/// (Every other refusal is the same at each attempt, or leaves the outcome open.)
+pub(super) fn encode_verdict(verdict: &Verdict) -> Arc<[u8]> {
+    match verdict {
+        Verdict::Done { revision, result } => {
+            let mut bytes = Vec::with_capacity(1 + size_of::<u64>() + result.encoded_len());
+            bytes.push(DONE);
+            bytes.extend_from_slice(&revision.to_be_bytes());
+            result.encode_raw(&mut bytes);
+            bytes.into()
+        }
+        Verdict::ResultTooLarge => Arc::new([RESULT_TOO_LARGE]),
+        Verdict::OverQuota { used, needed, max_bytes } => {
+            let numbers = [used, needed, max_bytes].map(|number| number.to_be_bytes());
+            [&[OVER_QUOTA], numbers.as_flattened()].concat().into()
+        }
+    }
 }
 
-/// The inverse of [`encode_outcome`].
-pub(super) fn decode_outcome(bytes: &[u8]) -> Result<Outcome> {
+/// The inverse of [`encode_verdict`].
+pub(super) fn decode_verdict(bytes: &[u8]) -> Result<Verdict> {
     let decoded = match bytes.split_first() {
         Some((&DONE, rest)) => rest.split_first_chunk().and_then(|(revision, result)| {
             let revision = u64::from_be_bytes(*revision);
             // Out of a buffer of its own, since the result's values are slices of what it is decoded from.
             let result = TxnResult::decode(Bytes::copy_from_slice(result)).ok()?;
-            Some(Outcome::Done { revision, result })
+            Some(Verdict::Done { revision, result })
         }),
-        Some((&RESULT_TOO_LARGE, [])) => Some(result_too_large()),
+        Some((&RESULT_TOO_LARGE, [])) => Some(Verdict::ResultTooLarge),
+        Some((&OVER_QUOTA, numbers)) => decode_over_quota(numbers),
         _ => None,
     };
     decoded.ok_or_else(|| {
@@ -193,4 +210,10 @@ pub(super) fn decode_outcome(bytes: &[u8]) -> Result<Outcome> {
                 .into(),
         )
     })
+}
+
+fn decode_over_quota(bytes: &[u8]) -> Option<Verdict> {
+    let numbers: Option<Vec<u64>> = bytes.chunks(size_of::<u64>()).map(number).collect();
+    let [used, needed, max_bytes] = numbers?.try_into().ok()?;
+    Some(Verdict::OverQuota { used, needed, max_bytes })
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::error::Error;
 use crate::log::format::{self, Header, Stamp};
+use crate::wire::log::{Carried, EntryId, Snapshot};
 
 const SEQUENCE_LAST: u64 = 4;
 
@@ -204,14 +205,60 @@ fn an_intact_batch_that_makes_no_sense_is_refused() {
     let error = refusal(recover(&with_batch(1, &[0xff; 9]), SMALL, 2));
     assert!(error.to_string().contains("no record"), "{error}");
 
-    for (index, first) in [(7, 5), (4, 5), (0, 1), (0, u64::MAX), (7, u64::MAX)] {
+    let snapshot = |index, term, commit| Record {
+        snapshot: Some(Snapshot { last: Some(EntryId { index, term }), state: 2 }),
+        hard_state: Some(hard_state(9, 0, commit)),
+        ..Record::default()
+    };
+    let stateless = Snapshot { state: 0, ..snapshot(7, 1, 7).snapshot.unwrap() };
+    let carried = Some(Carried { last: None, state: 1 });
+    for (second, says) in [
+        // Entries 1 to 5 are there, 3 are committed.
+        (record(7, 10), "it holds entry 7"),
+        (record(3, 10), "it holds entry 3"),
+        (record(0, 10), "it holds entry 0"),
+        (
+            Record { entries: vec![entry(1, 6, ""), entry(1, 8, "")], ..Record::default() },
+            "entry 8",
+        ),
+        (snapshot(0, 1, 7), "as of no entry"),
+        (snapshot(7, 0, 7), "as of entry 7 of term 0"),
+        (snapshot(2, 1, 7), "entry 3 was committed before"),
+        (snapshot(7, 1, 6), "not committed"),
+        (Record { hard_state: None, ..snapshot(7, 1, 7) }, "not committed"),
+        (Record { snapshot: Some(stateless), ..snapshot(7, 1, 7) }, "installs state 0"),
+        (Record { entries: vec![entry(1, 7, "")], ..snapshot(7, 1, 7) }, "it holds entry 7"),
+        (Record { carried, ..record(6, 10) }, "not the first of its segment"),
+    ] {
         let disk = MemDisk::default();
         let mut log = open(&disk, SMALL, 1).log;
-        write(&disk, &mut log, &record(first, 10));
-        let second = write(&disk, &mut log, &record(index, 10));
+        let entries = (1..=5).map(|index| entry(1, index, "")).collect();
+        let hard_state = Some(hard_state(1, 0, 3));
+        write(&disk, &mut log, &Record { entries, hard_state, ..Record::default() });
+        let second = write(&disk, &mut log, &second);
         let error = refusal(recover(&disk, SMALL, 2));
-        assert_corrupt(error, (&path(&disk, 1), second.place.offset), "it holds entry");
+        assert_corrupt(error, (&path(&disk, 1), second.place.offset), says);
     }
+}
+
+/// Two segments that are whole, each of another log: the second does not follow the first.
+#[test]
+fn a_segment_that_carries_on_another_log_is_refused() {
+    let log = |term, data_len: usize| {
+        let disk = MemDisk::default();
+        let mut log = open(&disk, SMALL, 1).log;
+        for index in 1..=2 {
+            let entries = vec![entry(term, index, vec![0; data_len])];
+            write(&disk, &mut log, &Record { entries, ..Record::default() });
+        }
+        disk
+    };
+    let (disk, other) = (log(1, 3 * BLOCK_LEN), log(2, 3 * BLOCK_LEN));
+    let mut segment = vec![0; SMALL];
+    other.read_at(&segment::file_name(2), 0, &mut segment).unwrap();
+    disk.write_at(&segment::file_name(2), 0, &segment).unwrap();
+    let error = refusal(recover(&disk, SMALL, 2));
+    assert_corrupt(error, (&path(&disk, 2), 0), "it follows entry 1 of term 2");
 }
 
 #[test]

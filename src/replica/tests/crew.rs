@@ -1,5 +1,6 @@
 //! Several replicas, with messages between them in any order and disks that are done at once. Each that is up applies what
-//! is committed; one that is down hears and says nothing, and keeps what it knows.
+//! is committed; one that is down hears and says nothing, and keeps what it knows. What a leader offers of its state travels
+//! in one piece, after a while, or is lost.
 //!
 //! Held to with every step: one leader in a term, the same membership on all at the same index, and that whenever a
 //! membership comes into force, a majority of each set of its voters is up.
@@ -12,10 +13,10 @@ use prost::Message as _;
 
 use super::super::membership::{Policy, Seen};
 use super::super::{
-    FINE_TICKS, Outputs, Payload, Progress, Recovered, Replica, Settings, membership,
+    FINE_TICKS, Install, Outputs, Payload, Progress, Recovered, Replica, Settings, membership,
 };
 use crate::wire::log::{
-    ConfChange, ConfState, Entry, EntryKind, HardState, MemberInfo, Membership,
+    ConfChange, ConfState, Entry, EntryId, EntryKind, HardState, MemberInfo, Membership,
 };
 use crate::wire::peer::RaftMessage;
 
@@ -31,12 +32,20 @@ pub(super) struct Crew {
     pub(super) proposed_voters: Vec<u64>,
     leaders: BTreeMap<u64, u64>,
     in_flight: Vec<RaftMessage>,
+    /// Snapshots on their way: from whom, to whom.
+    offered: Vec<(u64, u64)>,
+    /// How many took the place of a log.
+    pub(super) installed: usize,
     rng: fastrand::Rng,
 }
 
 pub(super) struct Member {
     pub(super) replica: Replica,
     pub(super) membership: Membership,
+    /// How far the state machine is.
+    pub(super) applied: EntryId,
+    /// The state of which a snapshot was taken, until it is installed.
+    taken: Option<(EntryId, Membership)>,
 }
 
 pub(super) fn info(raft_id: u64) -> MemberInfo {
@@ -65,6 +74,8 @@ impl Crew {
             proposed_voters: Vec::new(),
             leaders: BTreeMap::new(),
             in_flight: Vec::new(),
+            offered: Vec::new(),
+            installed: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -89,13 +100,20 @@ impl Crew {
         leading.max_by_key(|(_, member)| member.replica.term()).map(|(raft_id, _)| *raft_id)
     }
 
+    /// From now on so many entries stay in memory that are applied.
+    pub(super) fn retain(&mut self, count_max: usize) {
+        for member in self.members.values_mut() {
+            member.replica.settings.retention.count_max = count_max;
+        }
+    }
+
     pub(super) fn replica(&mut self, raft_id: u64) -> &mut Replica {
         &mut self.members.get_mut(&raft_id).expect("it exists").replica
     }
 
     /// The others as the leader sees them: who is down is dead.
     pub(super) fn seen(&self, leader: u64) -> Vec<Seen> {
-        let seen = |Progress { raft_id, matched }| {
+        let seen = |Progress { raft_id, matched, .. }| {
             let linked = self.is_up(raft_id);
             let gone_for = (!linked).then_some(POLICY.dead_after);
             Seen { raft_id, matched, linked, is_stable: linked, gone_for }
@@ -160,13 +178,46 @@ impl Crew {
                 self.replica(from).unreachable(to);
             }
         }
+        self.carry_snapshots();
+    }
+
+    fn carry_snapshots(&mut self) {
+        for (from, to) in std::mem::take(&mut self.offered) {
+            let is_lost = !self.is_up(from) || !self.is_up(to) || self.rng.u8(..8) == 0;
+            if is_lost {
+                self.replica(from).snapshot_failed(to);
+            } else if self.rng.u8(..4) > 0 || !self.install(from, to) {
+                self.offered.push((from, to));
+            }
+        }
+    }
+
+    /// False if the receiver asks to try again.
+    fn install(&mut self, from: u64, to: u64) -> bool {
+        let Member { applied, membership, .. } = &self.members[&from];
+        let (last, membership) = (*applied, membership.clone());
+        let conf_state = membership.conf_state.clone().expect("all have one");
+        let receiver = self.members.get_mut(&to).expect("it exists");
+        match receiver.replica.install(last, &conf_state, 2) {
+            Install::Later => return false,
+            Install::Declined => {}
+            Install::Taken => {
+                receiver.taken = Some((last, membership));
+                self.installed += 1;
+                self.turn(to);
+            }
+        }
+        self.replica(from).snapshot_sent(to);
+        true
     }
 
     fn turn(&mut self, raft_id: u64) {
-        let Crew { members, history, leaders, in_flight, .. } = self;
+        let Crew { members, history, leaders, in_flight, offered, .. } = self;
         let member = members.get_mut(&raft_id).expect("it exists");
         let mut came = Vec::new();
-        in_flight.extend(member.turn(&mut came));
+        let out = member.turn(&mut came);
+        in_flight.extend(out.messages);
+        offered.extend(out.offers.into_iter().map(|to| (raft_id, to)));
         if member.replica.leads() {
             let leader = *leaders.entry(member.replica.term()).or_insert(raft_id);
             assert_eq!(leader, raft_id, "two leaders in a term");
@@ -221,7 +272,18 @@ impl Member {
             hard_state: HardState { term: 1, vote: 0, commit: 1 },
             applied: 1,
             membership: Some(start.clone()),
+            ..Recovered::default()
         };
+        let applied = EntryId { index: 1, term: 1 };
+        Member { membership: start.clone(), applied, ..Member::started(raft_id, seed, recovered) }
+    }
+
+    /// One that knows nothing yet.
+    pub(super) fn empty(raft_id: u64, seed: u64) -> Member {
+        Member::started(raft_id, seed, Recovered::default())
+    }
+
+    fn started(raft_id: u64, seed: u64, recovered: Recovered) -> Member {
         let settings = Settings {
             raft_id,
             nonce: 1,
@@ -229,25 +291,43 @@ impl Member {
             election_ticks: ELECTION_TICKS,
             heartbeat_ticks: 1,
             tick: Duration::from_millis(100),
+            retention: Default::default(),
         };
-        let replica = Replica::new(settings, recovered).expect("it starts");
-        Member { replica, membership: start.clone() }
+        let mut replica = Replica::new(settings, recovered).expect("it starts");
+        replica.set_may_offer(true);
+        Member {
+            replica,
+            membership: Membership::default(),
+            applied: EntryId::default(),
+            taken: None,
+        }
     }
 
-    /// Does what there is to do. Gives the messages, and the memberships that came into force.
-    fn turn(&mut self, came: &mut Vec<(u64, Membership)>) -> Vec<RaftMessage> {
-        let mut messages = Vec::new();
+    /// Does what there is to do. Gives what leaves, and the memberships that came into force.
+    fn turn(&mut self, came: &mut Vec<(u64, Membership)>) -> Outputs {
+        let mut left = Outputs::default();
         loop {
             let mut out = Outputs::default();
             self.replica.drain(Duration::ZERO, &mut out);
-            messages.append(&mut out.messages);
+            left.messages.append(&mut out.messages);
+            left.offers.append(&mut out.offers);
             if out.persist.is_empty() && out.committed.is_empty() {
-                return messages;
+                let conf_state = self.membership.conf_state.clone().unwrap_or_default();
+                self.replica.passed(self.applied, &conf_state);
+                return left;
             }
-            for (number, _) in out.persist {
+            for (number, record) in out.persist {
                 self.replica.persisted(number);
+                if let Some(snapshot) = record.snapshot {
+                    let (last, membership) = self.taken.take().expect("it was taken");
+                    assert_eq!(snapshot.last, Some(last));
+                    (self.applied, self.membership) = (last, membership);
+                    self.replica.applied(last.index);
+                }
             }
             for committed in out.committed {
+                assert_eq!(committed.index, self.applied.index + 1, "it is applied in order");
+                self.applied = EntryId { index: committed.index, term: committed.term };
                 match committed.payload {
                     Payload::ConfChange(change) => {
                         self.membership =

@@ -27,6 +27,7 @@ fn replica(voters: &[u64], seed: u64) -> Replica {
         hard_state: HardState { term: 1, vote: 0, commit: 3 },
         applied: 3,
         membership: Some(Membership { conf_state: Some(conf_state), ..Membership::default() }),
+        ..Recovered::default()
     };
     let settings = Settings {
         raft_id: OWN,
@@ -35,6 +36,7 @@ fn replica(voters: &[u64], seed: u64) -> Replica {
         election_ticks: 4,
         heartbeat_ticks: 1,
         tick: Duration::from_millis(100),
+        retention: Default::default(),
     };
     Replica::new(settings, recovered).expect("it starts")
 }

@@ -5,25 +5,40 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::Finding;
+use super::witness::request_id;
 use crate::wire::log::Entry;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Logs {
-    /// By index and term: the checksum of the content, and the term of the entry before.
-    entries: BTreeMap<(u64, u64), (u32, u64)>,
+    /// By index and term: what was seen of it first.
+    entries: BTreeMap<(u64, u64), Seen>,
     /// The term of the committed entry at `i + 1`, as the first said who knew it.
     committed: Vec<u64>,
+    /// By request id, the first committed entry with that write.
+    writes: BTreeMap<Bytes, u64>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    /// A checksum of the content.
+    content: u32,
+    term_before: Option<u64>,
+    /// Of a write.
+    request_id: Option<Bytes>,
 }
 
 impl Logs {
-    /// An entry is durable on some machine, after one of `term_before`.
-    pub fn durable(&mut self, entry: &Entry, term_before: u64) -> Finding {
+    /// An entry is durable on some machine, after one of `term_before`, as far as that is known.
+    pub fn durable(&mut self, entry: &Entry, term_before: Option<u64>) -> Finding {
         let content = crc32c::crc32c_append(entry.kind as u32, &entry.data);
-        let is = (content, term_before);
-        let was = *self.entries.entry((entry.index, entry.term)).or_insert(is);
-        match was == is {
+        let seen = || Seen { content, term_before, request_id: request_id(entry) };
+        let was = self.entries.entry((entry.index, entry.term)).or_insert_with(seen);
+        was.term_before = was.term_before.or(term_before);
+        match was.content == content && (term_before.is_none() || was.term_before == term_before) {
             true => Ok(()),
             false => Err(format!(
                 "two logs differ at entry {} of term {}, or before it",
@@ -42,6 +57,10 @@ impl Logs {
         match self.committed.get(index as usize - 1) {
             None => {
                 let last = self.last_committed();
+                let seen = self.entries.get(&(index, term));
+                if let Some(id) = seen.and_then(|seen| seen.request_id.clone()) {
+                    self.writes.entry(id).or_insert(index);
+                }
                 self.committed.push(term);
                 match index == last + 1 {
                     true => Ok(()),
@@ -53,6 +72,11 @@ impl Logs {
                 Err(format!("entry {index} is committed with term {known} and with term {term}"))
             }
         }
+    }
+
+    /// The first committed entry with the write of that request.
+    pub fn written_at(&self, request_id: &Bytes) -> Option<u64> {
+        self.writes.get(request_id).copied()
     }
 
     /// A leader of `term` was elected, with a log of which `term_at` tells the terms; `None` where the log has no entry (any

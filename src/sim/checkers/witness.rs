@@ -9,18 +9,23 @@ use protobuf::ProtobufEnum;
 use raft::eraftpb::MessageType;
 
 use super::Finding;
-use crate::log::Contents;
 use crate::log::format::{self, Header, SECTOR_LEN};
-use crate::wire::log::{Command, ConfChange, Entry, HardState, Record, Standing};
+use crate::log::{Contents, FIRST_STATE};
+use crate::wire::log::{Command, ConfChange, Entry, EntryId, HardState, Record, Standing};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
 /// See the [module](self).
-#[derive(Default)]
 pub struct Witness {
-    /// Entry `i` is at `i - 1`.
-    entries: Vec<Entry>,
-    /// How often the write of each request is in the log.
+    /// All that were durable and not replaced, those that the log does not keep any more among them.
+    entries: BTreeMap<u64, Entry>,
+    /// How often the write of each request is among them.
     writes: BTreeMap<Bytes, u32>,
+    /// The last entry that was, whether by itself or by a snapshot.
+    last: EntryId,
+    /// The last entry of the last snapshot that was installed.
+    covered: u64,
+    /// The state machine's directory.
+    state: u64,
     hard_state: HardState,
     standing: Standing,
     /// All promises that were ever durable: raft id, start and attempt of the candidate.
@@ -34,10 +39,27 @@ pub struct Witness {
 /// What became durable.
 #[derive(Debug, Default)]
 pub struct Durable {
-    /// Entries, each with the term of the one before it.
-    pub entries: Vec<(Entry, u64)>,
+    /// Entries, each with the term of the one before it, if that is known.
+    pub entries: Vec<(Entry, Option<u64>)>,
     /// Term and vote.
     pub vote: Option<(u64, u64)>,
+}
+
+impl Default for Witness {
+    fn default() -> Witness {
+        Witness {
+            entries: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            covered: 0,
+            in_doubt: None,
+            last: EntryId::default(),
+            state: FIRST_STATE,
+            hard_state: HardState::default(),
+            standing: Standing::default(),
+            promises: BTreeSet::new(),
+            contexts: BTreeSet::new(),
+        }
+    }
 }
 
 impl Witness {
@@ -48,15 +70,23 @@ impl Witness {
         let payload = format::payload(sectors, header.payload_len as usize);
         let record = Record::decode(&payload[..]).expect("a batch holds a record");
         let mut durable = Durable::default();
+        if let Some(snapshot) = record.snapshot {
+            self.truncate(0);
+            (self.last, self.state) = (snapshot.last.unwrap_or_default(), snapshot.state);
+            self.covered = self.last.index;
+        }
         for entry in record.entries {
-            self.truncate(entry.index as usize - 1);
-            assert_eq!(entry.index, self.entries.len() as u64 + 1, "a gap in the log");
-            let term_before = self.entries.last().map_or(0, |before| before.term);
-            durable.entries.push((entry.clone(), term_before));
+            assert!(entry.index <= self.last.index + 1, "a gap in the log");
+            self.truncate(entry.index);
+            let before = self.entries.get(&(entry.index - 1)).map(|before| before.term);
+            // Of an entry that a snapshot covers only the last one's term is known.
+            let at_base = (self.last.index + 1 == entry.index).then_some(self.last.term);
+            durable.entries.push((entry.clone(), before.or(at_base)));
             if let Some(id) = request_id(&entry) {
                 *self.writes.entry(id).or_default() += 1;
             }
-            self.entries.push(entry);
+            self.last = EntryId { index: entry.index, term: entry.term };
+            self.entries.insert(entry.index, entry);
         }
         self.hard_state = record.hard_state.unwrap_or(self.hard_state);
         durable.vote = Some((self.hard_state.term, self.hard_state.vote));
@@ -69,10 +99,10 @@ impl Witness {
         durable
     }
 
-    fn truncate(&mut self, len: usize) {
-        while self.entries.len() > len {
-            let lost = self.entries.pop().and_then(|entry| request_id(&entry));
-            if let Some(count) = lost.and_then(|id| self.writes.get_mut(&id)) {
+    /// Forgets the entries from that index on.
+    fn truncate(&mut self, from: u64) {
+        for lost in self.entries.split_off(&from).into_values() {
+            if let Some(count) = request_id(&lost).and_then(|id| self.writes.get_mut(&id)) {
                 *count -= 1;
             }
         }
@@ -94,17 +124,20 @@ impl Witness {
         if self.is(found) {
             return Ok(durable);
         }
-        let HardState { term, vote, .. } = self.hard_state;
         Err(format!(
-            "recovery finds {} entries and {:?}, and durable were {}, term {term} and vote {vote}",
-            found.entries.len(),
+            "recovery finds entries to {} and {:?}, and durable were those to {} and {:?}",
+            found.last_index(),
             found.hard_state,
-            self.entries.len(),
+            self.last.index,
+            self.hard_state,
         ))
     }
 
     fn is(&self, found: &Contents) -> bool {
-        found.entries == self.entries
+        let kept = self.entries.range(found.base.index + 1..).map(|(_, entry)| entry);
+        kept.eq(&found.entries)
+            && found.last() == self.last
+            && found.state == self.state
             && found.hard_state == self.hard_state
             && found.standing == self.standing
     }
@@ -116,13 +149,13 @@ impl Witness {
 
     /// Whom entry 1 makes the only voter.
     pub fn first_voter(&self) -> Option<u64> {
-        let change = ConfChange::decode(&self.entries.first()?.data[..]).ok()?;
+        let change = ConfChange::decode(&self.entries.get(&1)?.data[..]).ok()?;
         change.steps.first().map(|step| step.raft_id)
     }
 
     /// Hard state and last entry, in words.
     pub fn summary(&self) -> (HardState, u64) {
-        (self.hard_state, self.entries.len() as u64)
+        (self.hard_state, self.last.index)
     }
 
     /// Whether the machine belongs to a cluster.
@@ -138,6 +171,11 @@ impl Witness {
     /// Whether the write of that request is in the durable log.
     pub fn has_write(&self, request_id: &Bytes) -> bool {
         self.writes.get(request_id).is_some_and(|count| *count > 0)
+    }
+
+    /// Up to which index a snapshot stands for the entries.
+    pub fn covered(&self) -> u64 {
+        self.covered
     }
 
     /// A frame leaves the machine: everything that it speaks for must be durable.
@@ -185,7 +223,7 @@ impl Witness {
         holds(voted_for.is_none_or(|voted_for| voted_for == vote), || {
             format!("{kind:?} of term {term} without the vote on disk")
         })?;
-        let last = self.entries.len() as u64;
+        let last = self.last.index;
         let speaks_for_entries = kind == MessageType::MsgAppendResponse && !message.reject;
         holds(!speaks_for_entries || message.index <= last, || {
             format!("entry {} acknowledged, {last} durable", message.index)
@@ -218,7 +256,7 @@ fn holds(condition: bool, what: impl FnOnce() -> String) -> Finding {
 }
 
 /// The request whose write an entry is.
-fn request_id(entry: &Entry) -> Option<Bytes> {
+pub fn request_id(entry: &Entry) -> Option<Bytes> {
     let command = Command::decode(&entry.data[..]).ok()?;
     command.write.map(|write| write.request_id)
 }

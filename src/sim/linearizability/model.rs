@@ -13,7 +13,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::limits::DELETE_RANGE_KEYS_MAX;
+use crate::limits::{DELETE_RANGE_KEYS_MAX, DELETE_RANGE_LEN_MAX};
 use crate::sim::history::{Answer, Asked};
 use crate::wire::client::{
     Compare, DeleteRange, DeleteResult, GetResult, KeyValue, Op, OpResult, PutResult, Range,
@@ -107,7 +107,13 @@ impl Model {
     fn execution(&self) -> Execution<'_> {
         let revision = if self.counts_revisions { self.revision + 1 } else { 0 };
         let changes = Changes::new();
-        Execution { model: self, changes, revision, range_deletes_left: DELETE_RANGE_KEYS_MAX }
+        Execution {
+            model: self,
+            changes,
+            revision,
+            range_deletes_left: DELETE_RANGE_KEYS_MAX,
+            range_bytes_left: DELETE_RANGE_LEN_MAX,
+        }
     }
 
     fn list(&self, Range { from, to, .. }: &Range) -> RangeResult {
@@ -175,6 +181,7 @@ struct Execution<'a> {
     /// Of what is written.
     revision: u64,
     range_deletes_left: usize,
+    range_bytes_left: u64,
 }
 
 impl Execution<'_> {
@@ -255,7 +262,14 @@ impl Execution<'_> {
             .collect();
         found.sort();
         found.dedup();
-        let left = found.split_off(found.len().min(self.range_deletes_left));
+        let fits = found.iter().take(self.range_deletes_left).take_while(|key| {
+            let len = self.read(key).map_or(0, |record| key.len() + record.value.len()) as u64;
+            let fits = self.range_bytes_left > 0;
+            self.range_bytes_left = self.range_bytes_left.saturating_sub(len);
+            fits
+        });
+        let count = fits.count();
+        let left = found.split_off(count);
         self.range_deletes_left -= found.len();
         let deleted = found.len() as u64;
         self.changes.extend(found.into_iter().map(|key| (key, None)));

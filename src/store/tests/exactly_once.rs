@@ -134,3 +134,20 @@ fn what_was_refused_for_its_result_stays_refused() {
     assert_eq!(send(&mut store, 3, 2, txn), refused);
     assert_eq!(value(&store), None);
 }
+
+#[test]
+fn a_since_that_the_log_has_not_reached_is_of_another_history() {
+    let mut store = open();
+    send(&mut store, 1, 0, ops(vec![put(b"k", b"first")]));
+    for since in [2, 3, u64::MAX] {
+        let index = store.applied().index + 1;
+        let outcome = send(&mut store, 2, since.max(index), ops(vec![put(b"k", b"other")]));
+        assert_eq!(code(outcome), Some(Code::OutcomeUnknown));
+    }
+    assert_eq!(value(&store), Some((b"first".to_vec(), 1)));
+    // Not remembered: of a request that was not applied nothing is known. One that is known is answered in any case.
+    let last = store.applied().index;
+    assert_eq!(code(send(&mut store, 2, last, ops(vec![put(b"k", b"other")]))), None);
+    assert_eq!(code(send(&mut store, 1, u64::MAX, ops(vec![]))), None);
+    assert_eq!(value(&store), Some((b"other".to_vec(), 2)));
+}

@@ -63,10 +63,10 @@ fn an_unknown_format_on_disk_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let map = LmdbMap::open(dir.path()).unwrap();
     let mut batch = Batch::default();
-    batch.put(Table::Meta, &b"format"[..], &[0u8, 0, 0, 2][..]);
+    batch.put(Table::Meta, &b"format"[..], &[0u8, 0, 0, 9][..]);
     map.commit(&batch).unwrap();
     let error = Store::open_with(map, small_window()).err().expect("refused").to_string();
-    assert!(error.contains("format version 2"), "{error}");
+    assert!(error.contains("format version 9"), "{error}");
 }
 
 #[test]

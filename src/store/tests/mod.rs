@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod digest;
 mod exactly_once;
 mod lmdb;
 mod model;
 mod pipeline;
+mod quota;
 mod random;
 mod scans;
 mod txns;

@@ -17,6 +17,7 @@ pub struct Model {
     pub data: BTreeMap<Bytes, KeyValue>,
     pub revision: u64,
     pub time_ms: u64,
+    pub max_bytes: u64,
     bounds: WindowBounds,
     /// Every application there ever was: index, id, outcome.
     applications: Vec<(u64, Bytes, Outcome)>,
@@ -27,7 +28,7 @@ impl Model {
     pub fn new(bounds: WindowBounds) -> Model {
         let data = BTreeMap::new();
         let (applications, ids) = (Vec::new(), HashSet::new());
-        Model { data, revision: 0, time_ms: 0, bounds, applications, ids }
+        Model { data, revision: 0, time_ms: 0, max_bytes: 0, bounds, applications, ids }
     }
 
     pub fn logical_bytes(&self) -> u64 {
@@ -36,17 +37,28 @@ impl Model {
 
     pub fn apply(&mut self, index: u64, command: &Command) -> Outcome {
         self.time_ms = self.time_ms.max(command.time_ms);
+        if let Some(max_bytes) = command.max_bytes {
+            self.max_bytes = max_bytes;
+            let result = TxnResult::default();
+            return Outcome::Done { revision: self.revision, result };
+        }
         let write = command.write.as_ref().unwrap();
         let (floor, window) = self.window();
         if let Some((.., outcome)) = window.iter().find(|(_, id, _)| *id == write.request_id) {
             return outcome.clone();
         }
-        if write.since < floor {
+        if write.since < floor || write.since >= index {
             return Outcome::Refused(refusal(Code::OutcomeUnknown, ""));
         }
         assert!(self.ids.insert(write.request_id.clone()), "applied twice");
+        let before = (self.data.clone(), self.revision, self.logical_bytes());
         let result = self.txn(write.txn.as_ref().unwrap());
-        let outcome = Outcome::Done { revision: self.revision, result };
+        let mut outcome = Outcome::Done { revision: self.revision, result };
+        let after = self.logical_bytes();
+        if self.max_bytes > 0 && after > self.max_bytes && after > before.2 {
+            (self.data, self.revision, _) = before;
+            outcome = Outcome::Refused(refusal(Code::NoSpace, ""));
+        }
         self.applications.push((index, write.request_id.clone(), outcome.clone()));
         outcome
     }
@@ -56,10 +68,11 @@ impl Model {
         let mut len_bytes = 0;
         let mut start = self.applications.len();
         while start > 0 && self.applications.len() - start < self.bounds.entries_max {
-            let Outcome::Done { result, .. } = &self.applications[start - 1].2 else {
-                unreachable!("random transactions are small");
+            len_bytes += match &self.applications[start - 1].2 {
+                Outcome::Done { result, .. } => 9 + result.encoded_len(),
+                // The kind, and three numbers.
+                Outcome::Refused(_) => 25,
             };
-            len_bytes += 9 + result.encoded_len();
             if len_bytes > self.bounds.len_bytes_max {
                 break;
             }

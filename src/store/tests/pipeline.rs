@@ -97,9 +97,9 @@ fn other_versions_and_foreign_rows_are_refused() {
         error.to_string()
     };
     let error = refused(Table::Meta, b"format", &[0, 0, 0, 9]);
-    assert!(error.contains("format version 9") && error.contains("version 1 only"), "{error}");
-    let error = refused(Table::Meta, b"apply", &[0, 0, 0, 2]);
-    assert!(error.contains("apply version 2"), "{error}");
+    assert!(error.contains("format version 9") && error.contains("version 2 only"), "{error}");
+    let error = refused(Table::Meta, b"apply", &[0, 0, 0, 9]);
+    assert!(error.contains("apply version 9"), "{error}");
     let error = refused(Table::Meta, b"revision", b"short");
     assert!(error.contains("\"revision\""), "{error}");
     let error = refused(Table::Remembered, &[0xff; 8], b"short");

@@ -6,12 +6,12 @@ use fastrand::Rng;
 use super::super::lmdb::LmdbMap;
 use super::super::map::Map;
 use super::super::mem_map::MemMap;
-use super::super::{Committed, Outcome, Scan, ScanResult, Store, WindowBounds};
+use super::super::{Committed, Outcome, Scan, ScanResult, Store, WindowBounds, tally};
 use super::model::Model;
 use super::{NOW, command, commit, compare, delete, delete_range, get, ops, put, rows};
 use crate::limits::LAYERS_MAX;
 use crate::wire::client::compare::{Operator, Target};
-use crate::wire::client::{Compare, Op, Range, Txn};
+use crate::wire::client::{Code, Compare, Op, Range, Txn};
 use crate::wire::log::{Command, Membership};
 
 const BOUNDS: WindowBounds = WindowBounds { entries_max: 12, len_bytes_max: 400 };
@@ -35,6 +35,7 @@ struct World<M: Map> {
     /// Scans that were begun, with what they must find.
     scans: Vec<(Scan<M>, ScanResult)>,
     refused: usize,
+    over_quota: usize,
     repeated: usize,
 }
 
@@ -50,6 +51,7 @@ impl<M: Map> World<M> {
             receipt: None,
             scans: Vec::new(),
             refused: 0,
+            over_quota: 0,
             repeated: 0,
         }
     }
@@ -71,6 +73,14 @@ impl<M: Map> World<M> {
         let entry = match self.rng.u32(..20) {
             0 => Entry::Blank,
             1 => {
+                // Some of them are too small for what is there already.
+                let max_bytes = Some(self.rng.u64(..300)).map(|max| max.saturating_sub(60));
+                let time_ms = self.rng.u64(..1 << 40);
+                let command = Command { time_ms, max_bytes, ..Command::default() };
+                let outcome = self.model.apply(index, &command);
+                Entry::Command(command, outcome)
+            }
+            2 => {
                 let membership = Membership { expect: self.rng.u32(1..9), ..Membership::default() };
                 self.membership = Some(membership.clone());
                 Entry::Membership(membership)
@@ -98,6 +108,7 @@ impl<M: Map> World<M> {
                     (Outcome::Refused(refusal), Outcome::Refused(expected)) => {
                         assert_eq!(refusal.code(), expected.code());
                         self.refused += 1;
+                        self.over_quota += usize::from(refusal.code() == Code::NoSpace);
                     }
                     _ => assert_eq!(&outcome, expected, "entry {index}"),
                 }
@@ -114,7 +125,9 @@ impl<M: Map> World<M> {
             self.repeated += 1;
             return command.clone();
         }
-        let since = (self.log.len() as u64).saturating_sub(self.rng.u64(..16));
+        // Now and then one that this history has not reached.
+        let ahead = if self.rng.u32(..20) == 0 { self.rng.u64(..3) } else { 0 };
+        let since = (self.log.len() as u64 + ahead).saturating_sub(self.rng.u64(..16));
         let txn = self.txn();
         let request_id = Bytes::copy_from_slice(&self.rng.u128(..).to_be_bytes());
         Command { time_ms: self.rng.u64(..1 << 40), ..command(request_id, since, txn) }
@@ -174,6 +187,16 @@ impl<M: Map> World<M> {
     fn end_commit(&mut self) {
         if let Some(committed) = self.receipt.take() {
             drop(self.store.committed(committed));
+            self.check_tally();
+        }
+    }
+
+    /// The map's rows are what the map says of itself, and what the store says where that is no further.
+    fn check_tally(&self) {
+        let figures = tally(&self.map.snapshot().unwrap()).unwrap();
+        assert_eq!(figures.applied, self.store.durable());
+        if figures.applied == self.store.applied() {
+            assert_eq!(figures.digest, self.store.digest());
         }
     }
 
@@ -207,12 +230,14 @@ impl<M: Map> World<M> {
 
     /// A crash: what is in memory is gone, and the log is applied from where the map is.
     fn restart(&mut self) {
+        let digest = self.store.digest();
         self.receipt = None;
         self.store = Store::open_with(self.map.clone(), BOUNDS).unwrap();
         assert_eq!(self.store.applied(), self.store.durable());
         for index in self.store.durable().index + 1..=self.log.len() as u64 {
             self.replay(index);
         }
+        assert_eq!(self.store.digest(), digest);
     }
 
     fn check(&mut self) {
@@ -222,6 +247,7 @@ impl<M: Map> World<M> {
         assert_eq!(store.keys(), model.data.len() as u64);
         assert_eq!(store.logical_bytes(), model.logical_bytes());
         assert_eq!(store.time_ms(), model.time_ms);
+        assert_eq!(store.max_bytes(), model.max_bytes);
         assert_eq!(store.membership(), self.membership.as_ref());
         let key = self.key();
         assert_eq!(self.store.get(&key).unwrap().as_ref(), self.model.data.get(&key[..]));
@@ -233,9 +259,11 @@ impl<M: Map> World<M> {
         }
         self.end_commit();
         commit(&mut self.store);
+        self.check_tally();
         let all = self.store.scan(&Range::default()).unwrap().unwrap().run().unwrap();
         assert_eq!(all.result, self.model.scan(&Range::default()));
-        assert!(self.repeated > 0 && self.refused > 0, "the run exercised too little");
+        let exercised = [self.repeated, self.refused - self.over_quota, self.over_quota];
+        assert!(exercised.iter().all(|count| *count > 0), "too little: {exercised:?}");
         self.map
     }
 }

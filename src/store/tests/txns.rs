@@ -6,7 +6,10 @@ use super::super::Outcome;
 use super::{
     apply, command, commit, compare, delete, delete_range, done, get, id, open, ops, put, rows,
 };
-use crate::limits::{DELETE_RANGE_KEYS_MAX, KEY_LEN_MAX, RESULT_LEN_MAX, TXN_OPS_MAX};
+use crate::limits::{
+    DELETE_RANGE_KEYS_MAX, DELETE_RANGE_LEN_MAX, KEY_LEN_MAX, RESULT_LEN_MAX, TXN_OPS_MAX,
+    VALUE_LEN_MAX,
+};
 use crate::wire::client::compare::{Operator, Target};
 use crate::wire::client::{
     Code, Compare, DeleteResult, GetResult, KeyValue, Op, PutResult, Txn, Write, op_result,
@@ -205,6 +208,22 @@ fn ranges_are_deleted_in_steps() {
         from = next.to_vec();
     }
     assert_eq!(steps, [(1024, 0), (1024, 0), (count as u64 - 10 - 2048, 2)]);
+}
+
+#[test]
+fn a_step_ends_after_so_many_bytes() {
+    let mut store = open();
+    let count = 2 * (DELETE_RANGE_LEN_MAX as usize / VALUE_LEN_MAX);
+    for n in 0..count as u8 {
+        done(&mut store, ops(vec![put(&[b'k', n], &vec![n; VALUE_LEN_MAX])]));
+        commit(&mut store);
+    }
+    let (_, results) =
+        done(&mut store, ops(vec![delete_range(b"k", b"l"), delete_range(b"k", b"")]));
+    let half = count / 2;
+    assert_eq!(deleted(&results[0]), (half as u64, &[b'k', half as u8][..]));
+    assert_eq!(deleted(&results[1]), (0, &[b'k', half as u8][..]));
+    assert_eq!(store.keys(), half as u64);
 }
 
 #[test]
