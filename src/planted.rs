@@ -44,15 +44,17 @@ pub enum Bug {
     KeepIdentity,
     /// A node promises to a second candidate what it promised to the first.
     PromiseTwice,
-    /// A write that was forwarded is not taken back when the leader changes.
-    LoseForwarded,
+    /// A request is not answered at its deadline.
+    ForgetDeadline,
+    /// A segment of the log is let go before the map has durably passed it.
+    ReleaseTooEarly,
     /// A node that is called dead does not contradict.
     NeverRefute,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AcknowledgeBeforeSync,
         Bug::CountOwnLogBeforeSync,
         Bug::ForgetVote,
@@ -72,7 +74,8 @@ impl Bug {
         Bug::AcceptTorn,
         Bug::KeepIdentity,
         Bug::PromiseTwice,
-        Bug::LoseForwarded,
+        Bug::ForgetDeadline,
+        Bug::ReleaseTooEarly,
         Bug::NeverRefute,
     ];
 }

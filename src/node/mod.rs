@@ -49,6 +49,7 @@ use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
 use crate::log::{Contents, Log, Prepare, Start};
 use crate::metrics::Counters;
+use crate::planted::{Bug, planted};
 use crate::replica::formation::Formation;
 use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
@@ -427,7 +428,11 @@ impl<M: Map> Node<M> {
             && let Some(conf_state) = membership.and_then(|known| known.conf_state.as_ref())
         {
             replica.passed(entry_id(durable), conf_state);
-            self.journal.release(durable.index.min(replica.unneeded_index()));
+            let unneeded = match planted(Bug::ReleaseTooEarly) {
+                true => self.store.applied().index,
+                false => durable.index.min(replica.unneeded_index()),
+            };
+            self.journal.release(unneeded);
         }
     }
 

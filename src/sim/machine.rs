@@ -24,7 +24,7 @@ pub const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT_TICKS: u32 = 1;
 
 /// No follower is ever too far behind.
-const RETAIN_ALL: Retention = Retention {
+pub const RETAIN_ALL: Retention = Retention {
     count_max: usize::MAX,
     len_bytes_max: usize::MAX,
     streaming_count_max: usize::MAX,
@@ -142,6 +142,8 @@ pub struct Process {
     pub unanswered: BTreeMap<(ConnectionId, u64), Pending>,
     /// Up to which index its committed entries were compared with the others'.
     pub compared: u64,
+    /// The last term in which it was seen to lead.
+    pub led: u64,
 }
 
 /// A connection to another machine that is up, as the one that opened it sees it.
@@ -241,6 +243,7 @@ impl Machine {
             writing: None,
             unanswered: BTreeMap::new(),
             compared: 0,
+            led: 0,
         });
         Ok(Ok(durable))
     }
@@ -316,8 +319,9 @@ impl Machine {
     /// Loses everything but its name, while it is off.
     pub fn lose_disk(&mut self, rng: &mut fastrand::Rng) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let Machine { number, config, segment_len, retention, life, clock, raft_id, starts, .. } =
-            *self;
+        let Machine {
+            number, config, segment_len, retention, life, clock, raft_id, starts, ..
+        } = *self;
         let name = std::mem::take(&mut self.name);
         let new = Machine::new(number, config, rng);
         let clock = Clock { offset: new.clock.offset, ..clock };

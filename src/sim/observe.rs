@@ -21,8 +21,15 @@ impl World {
         let same = watch.states.applied(name, applied, store.digest());
         let term_at = |index| replica.term_at(index);
         let (mut found, mut complete, mut agree) = (Ok(false), Ok(()), Ok(()));
+        let mut own = Ok(());
         if replica.leads() {
             found = watch.elections.leads(replica.term(), raft_id);
+            let (term, commit) = (replica.term(), replica.commit());
+            let was_leader = std::mem::replace(&mut process.led, term) == term;
+            if was_leader && commit > process.compared && term_at(commit) != Some(term) {
+                own =
+                    Err(format!("the leader of term {term} commits {commit}, which is of another"));
+            }
             if found == Ok(true) {
                 complete = watch.logs.elected(replica.term(), replica.first_index(), term_at);
             }
@@ -35,13 +42,14 @@ impl World {
         self.check(Checker::EqualStates, same);
         self.check(Checker::ElectionSafety, found.map(|_| ()));
         self.check(Checker::LeaderCompleteness, complete);
+        self.check(Checker::OwnTerm, own);
         self.check(Checker::Agreement, agree);
         self.tally.elections = self.watch.elections.count();
     }
 
     /// A machine's disk has something new.
     pub(super) fn note_durable(&mut self, i: usize, durable: Durable) {
-        let Durable { entries, vote } = durable;
+        let Durable { entries, vote, .. } = durable;
         let mut found = Ok(());
         for (entry, term_before) in &entries {
             found = found.and_then(|()| self.watch.logs.durable(entry, *term_before));

@@ -1,6 +1,6 @@
 //! One run: what a seed determines from its first event to its last.
 //!
-//! 1. A cluster is formed, in quiet weather.
+//! 1. A cluster is formed, in quiet weather, or amid the trouble.
 //! 2. Trouble, as the [scenario](super::scenario) has it, while clients write and read. Whatever happens, nothing that was
 //!    promised may be broken: the [checkers](super::checkers) look on.
 //! 3. Calm. Nothing goes wrong any more, and within [`CALM_MAX`] all machines must be back, have one leader and the same
@@ -67,6 +67,9 @@ struct Run {
 impl Run {
     fn form(&mut self) {
         (0..self.scenario.first).for_each(|i| self.world.start(i));
+        if self.scenario.forms_in_trouble {
+            return;
+        }
         self.clients.eagerness = 0.0;
         self.wait("the cluster is formed", World::first_is_settled);
     }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::faults::Faults;
-use super::machine::Config;
+use super::machine::{Config, RETAIN_ALL};
 use super::weather::Weather;
 use super::world::World;
+use crate::log::format::BLOCK_LEN;
+use crate::replica::Retention;
 
 /// See the [module](self).
 #[derive(Debug, Clone)]
@@ -31,6 +33,12 @@ pub struct Scenario {
     pub weather: Weather,
     /// While there is trouble.
     pub faults: Faults,
+    /// The cluster is formed amid the trouble, and not before it.
+    pub forms_in_trouble: bool,
+    /// Of the log.
+    pub segment_len: usize,
+    /// How much of the log stays in memory.
+    pub retention: Retention,
     /// How long the trouble lasts.
     pub trouble: Duration,
 }
@@ -39,7 +47,10 @@ impl Scenario {
     /// The scenario of a seed.
     pub fn draw(rng: &mut fastrand::Rng) -> Scenario {
         let size = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7][rng.usize(..13)];
-        let joiners = if size > 2 && rng.u8(..3) == 0 { rng.usize(1..=2) } else { 0 };
+        let forms_in_trouble = rng.u8(..4) == 0;
+        // Nodes beyond EXPECT keep a first cluster from being formed, as they are told.
+        let joiners =
+            if size > 2 && !forms_in_trouble && rng.u8(..3) == 0 { rng.usize(1..=2) } else { 0 };
         let first = size - joiners;
         let rtt_max = Duration::from_millis([1, 1, 20, 100, 300][rng.usize(..5)]);
         let config = Config {
@@ -54,6 +65,7 @@ impl Scenario {
             breaks: [0.0, 0.001, 0.02][rng.usize(..3)],
             duplicates: [0.0, 0.05][rng.usize(..2)],
             stop_in_turn: [0.0, 0.0005, 0.003][rng.usize(..3)],
+            stop_at_turning_points: [0.0, 0.05, 0.3][rng.usize(..3)],
             ..Weather::foul(rng)
         };
         Scenario {
@@ -67,6 +79,9 @@ impl Scenario {
             eagerness: [0.1, 0.3, 0.8][rng.usize(..3)],
             weather,
             faults: Faults::draw(rng),
+            forms_in_trouble,
+            retention: Retention { count_max: [20, usize::MAX][rng.usize(..2)], ..RETAIN_ALL },
+            segment_len: [16, 64][rng.usize(..2)] * BLOCK_LEN,
             trouble: Duration::from_millis(rng.u64(3_000..9_000)),
         }
     }
@@ -82,6 +97,8 @@ impl Scenario {
             let machine = &mut world.machines[i];
             machine.config = Config { may_form: i < self.first, ..self.config };
             machine.clock.drift_ppm = drift_ppm;
+            machine.segment_len = self.segment_len;
+            machine.retention = self.retention;
             for other in 0..self.size {
                 let one_way_us = world.rng.u64(..=self.rtt_max.as_micros() as u64 / 2);
                 world.set_one_way(i, other, Duration::from_micros(one_way_us));

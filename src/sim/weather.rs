@@ -32,6 +32,8 @@ pub struct Weather {
     pub thread_us: Range<u64>,
     /// Of a turn, that the machine stops while its effects are carried out.
     pub stop_in_turn: f64,
+    /// That it stops when a term, a vote, a promise or a cluster has just got on its disk, and nobody was told.
+    pub stop_at_turning_points: f64,
 }
 
 impl Weather {
@@ -48,6 +50,7 @@ impl Weather {
             stall_us: 1..2,
             thread_us: 1_000..10_000,
             stop_in_turn: 0.0,
+            stop_at_turning_points: 0.0,
         }
     }
 

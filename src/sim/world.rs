@@ -306,8 +306,13 @@ impl World {
             }
             Event::WriteEnds => {
                 let (written, durable) = self.machines[i].end_write();
+                let is_turning_point = durable.is_turning_point;
                 self.note_durable(i, durable);
                 self.tell(|world| super::words::disk(world, i));
+                let often = self.weather.stop_at_turning_points;
+                if is_turning_point && often > 0.0 && self.rng.f64() < often {
+                    return self.stop(i);
+                }
                 self.post(i, written);
             }
             Event::CommitEnds(commit) => {

@@ -40,6 +40,8 @@ pub enum Checker {
     OneVote,
     /// Entries of the same index and term are the same, and so are those before them.
     LogMatching,
+    /// A leader commits by counting only what is of its own term.
+    OwnTerm,
     /// What is committed at an index is the same everywhere, for ever.
     Agreement,
     /// What is committed is in the log of every leader after.

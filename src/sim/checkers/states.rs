@@ -15,8 +15,7 @@ pub struct States {
 impl States {
     /// The state of `name` is that as of `index`.
     pub fn applied(&mut self, name: &str, index: u64, digest: Digest) -> Finding {
-        let (first, was) =
-            self.by_index.entry(index).or_insert_with(|| (name.to_owned(), digest));
+        let (first, was) = self.by_index.entry(index).or_insert_with(|| (name.to_owned(), digest));
         match *was == digest {
             true => Ok(()),
             false => Err(format!("the states of {first} and {name} differ as of entry {index}")),

@@ -43,6 +43,8 @@ pub struct Durable {
     pub entries: Vec<(Entry, Option<u64>)>,
     /// Term and vote.
     pub vote: Option<(u64, u64)>,
+    /// The term, the vote, the promise or the cluster is another.
+    pub is_turning_point: bool,
 }
 
 impl Default for Witness {
@@ -88,6 +90,7 @@ impl Witness {
             self.last = EntryId { index: entry.index, term: entry.term };
             self.entries.insert(entry.index, entry);
         }
+        let (was_in, stood) = ((self.hard_state.term, self.hard_state.vote), self.standing.clone());
         self.hard_state = record.hard_state.unwrap_or(self.hard_state);
         durable.vote = Some((self.hard_state.term, self.hard_state.vote));
         if let Some(standing) = record.standing {
@@ -96,6 +99,7 @@ impl Witness {
                 .extend(promise.map(|promise| (promise.raft_id, promise.starts, promise.attempt)));
             self.standing = standing;
         }
+        durable.is_turning_point = durable.vote != Some(was_in) || self.standing != stood;
         durable
     }
 
