@@ -162,6 +162,10 @@ pub const RETAINED_LEN_MAX: usize = 16 * MIB;
 pub const RETAINED_STREAMING_ENTRIES_MAX: usize = 256 * KIB;
 /// See [`RETAINED_STREAMING_ENTRIES_MAX`].
 pub const RETAINED_STREAMING_LEN_MAX: usize = 64 * MIB;
+/// Entries in memory past which a follower takes no more, until its state machine has got on.
+pub const LOG_ENTRIES_MAX: usize = 2 * MIB;
+/// Bytes of them.
+pub const LOG_LEN_MAX: usize = 192 * MIB;
 
 // ---- Snapshots. ----
 
@@ -169,6 +173,12 @@ pub const RETAINED_STREAMING_LEN_MAX: usize = 64 * MIB;
 pub const SNAPSHOT_CHUNK_LEN: usize = 256 * KIB;
 /// Chunks that are asked for ahead.
 pub const SNAPSHOT_WINDOW: u64 = 4;
+/// Bytes of rows that the receiver of a snapshot commits at once,
+pub const SNAPSHOT_BATCH_LEN: usize = 4 * MIB;
+/// and how many.
+pub const SNAPSHOT_BATCH_ROWS: usize = 8 * KIB;
+/// Bytes of a store's meta data: the membership is most of it.
+pub const SNAPSHOT_META_LEN_MAX: usize = MIB;
 /// Snapshots that a node keeps open for others, nodes and clients together.
 pub const SNAPSHOTS_MAX: usize = 4;
 /// One of which nothing is asked for so long is given up.
@@ -184,6 +194,8 @@ pub const APPLY_VERSION: u32 = 2;
 pub const REMEMBERED_MAX: usize = 128 * KIB;
 /// Bytes of remembered results.
 pub const REMEMBERED_LEN_MAX: usize = 16 * MIB;
+/// MAX_BYTES, where it is not set.
+pub const MAX_BYTES_DEFAULT: u64 = 4 * 1024 * MIB as u64;
 /// Nodes tell each other the digest of their state at each index that is a multiple of this.
 pub const DIGEST_EVERY: u64 = 1024;
 /// And when nothing was applied for so long.
@@ -241,12 +253,19 @@ const _: () = {
     assert!(BUFFER_COMMIT_LEN * 2 < BUFFER_LEN_MAX);
     assert!(RESULT_LEN_MAX < REMEMBERED_LEN_MAX);
     assert!(SCANS_MAX + 64 < MAP_READERS_MAX as usize);
+    assert!(2 * MAX_BYTES_DEFAULT < MAP_LEN as u64);
     assert!(DISK_RESERVE > 2 * SEGMENT_LEN as u64);
     assert!(RETAINED_LEN_MAX <= RETAINED_STREAMING_LEN_MAX);
     assert!(RETAINED_ENTRIES_MAX <= RETAINED_STREAMING_ENTRIES_MAX);
+    // What the state machine lets go of makes room: what is kept behind it, and what no leader has committed, do not fill the
+    // log. Nor does what a leader takes before it refuses writes.
+    assert!(RETAINED_STREAMING_LEN_MAX + UNCOMMITTED_LEN_MAX + BUFFER_LEN_MAX < LOG_LEN_MAX);
+    assert!(RETAINED_STREAMING_ENTRIES_MAX + PEERS_MAX * REQUESTS_MAX < LOG_ENTRIES_MAX);
     // A part of a snapshot is a frame: its rows, or one row that is longer. A remembered result is the longest.
     assert!(SNAPSHOT_CHUNK_LEN + RESULT_LEN_MAX + 64 * KIB < FRAME_LEN_MAX);
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < RESULT_LEN_MAX);
+    // All about a member takes less than four times its addresses.
+    assert!(4 * MEMBERS_MAX * (ADDRESS_LEN_MAX + NAME_LEN_MAX) < SNAPSHOT_META_LEN_MAX);
     assert!(SNAPSHOTS_MAX + SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(ORDERS_MAX < REQUESTS_MAX);

@@ -37,6 +37,16 @@ pub struct Counters {
     pub protocol_errors: u64,
     /// Greetings and joins of peers that were refused: of another cluster, a copy of a disk, a removed node, a name twice.
     pub peers_refused: u64,
+    /// Snapshots that a follower has got from here.
+    pub snapshots_sent: u64,
+    /// Bytes of rows that were sent for snapshots.
+    pub snapshot_bytes_sent: u64,
+    /// Snapshots that took the place of this node's state.
+    pub snapshots_received: u64,
+    /// Bytes of rows that came for them.
+    pub snapshot_bytes_received: u64,
+    /// Snapshots that were begun, in or out, and given up.
+    pub snapshots_failed: u64,
     /// Page faults that had to wait for the disk.
     pub major_faults: u64,
     /// Ticks that came too late and were dropped.

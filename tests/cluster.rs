@@ -14,6 +14,7 @@ use harness::{
     Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
 };
 use phalanx::client::Client;
+use phalanx::limits::VALUE_LEN_MAX;
 use rustix::process::Signal;
 
 #[test]
@@ -165,6 +166,56 @@ fn a_node_that_may_not_form_a_cluster_waits() {
     let (code, body) = node.health().expect("it answers");
     assert!(code == 200 && body.contains("forming"), "{code} {body}");
     assert_eq!(node.status_text("cluster_id"), "");
+}
+
+/// More than a node keeps of its log for those who are behind.
+const LONG_VALUES: usize = 32;
+
+#[test]
+fn a_new_node_gets_the_state_where_the_log_does_not_reach_back() {
+    let _turn = exclusive();
+    let cluster = Cluster::start(3);
+    let client = cluster.client(SOON);
+    client.put("old", "value").unwrap();
+    for number in 0..LONG_VALUES {
+        client.put(format!("long {number}"), vec![number as u8; VALUE_LEN_MAX]).unwrap();
+    }
+    let is_short = |node: &Node| {
+        let status = node.status().unwrap_or_default();
+        status["log_length"].as_u64() < status["commit_index"].as_u64()
+    };
+    wait_until("the log is cut short", SOON, || cluster.nodes.iter().all(is_short));
+
+    let mut joining = Node::new("node-4");
+    let known = cluster.nodes.iter().map(|node| format!("{}@{}", node.name, node.address));
+    joining.set("PEERS", known.collect::<Vec<_>>().join(","));
+    joining.start();
+    joining.wait_log("the snapshot as of entry");
+    joining.wait_ready();
+    let check = |joining: &Node| {
+        let reading = joining.client(SOON);
+        assert_eq!(reading.get("old").unwrap().result.expect("it was written").value, "value");
+        let stale = joining.phalanx(&["get", "long 7", "--stale"]);
+        assert!(
+            stale.status.success() && stale.stdout == vec![7; VALUE_LEN_MAX],
+            "{}",
+            stale.status
+        );
+    };
+    check(&joining);
+    let status = joining.status().expect("it answers");
+    assert_eq!(status["counters"]["snapshots_received"], 1);
+    let states = || {
+        let names = fs::read_dir(joining.data_dir()).unwrap().map(|it| it.unwrap().file_name());
+        let names = names.map(|name| name.into_string().unwrap());
+        names.filter(|name| name.starts_with("state-")).collect::<Vec<_>>()
+    };
+    wait_until("the old state is removed", SOON, || states() == ["state-2"]);
+    // It starts from what it was sent.
+    joining.restart();
+    joining.wait_ready();
+    check(&joining);
+    assert_eq!(joining.status().expect("it answers")["counters"]["snapshots_received"], 0);
 }
 
 const IDLE_TIME: Duration = Duration::from_secs(5);

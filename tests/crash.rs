@@ -10,6 +10,7 @@ use harness::{
     Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
 };
 use phalanx::client::Error;
+use phalanx::limits::{BUFFER_LEN_MAX, RETAINED_LEN_MAX, SEGMENT_LEN, VALUE_LEN_MAX};
 
 const LEADER_KILLS: usize = 20;
 
@@ -83,6 +84,54 @@ fn a_single_node_is_killed_again_and_again() {
     let account = load.stop();
     account.check(&node);
     assert_eq!(account.errors, []);
+}
+
+/// Writes fill one segment of the log after the other, and what they overwrite is not kept.
+#[test]
+fn the_log_stays_bounded_while_a_node_is_killed_again_and_again() {
+    const ROUNDS: usize = 5;
+    const WRITES: usize = 60;
+    const KEYS: usize = 8;
+    // What followers may still need, or the database does not have yet, and the segments at both ends.
+    let segments_max = (RETAINED_LEN_MAX + BUFFER_LEN_MAX) / SEGMENT_LEN + 4;
+    let _turn = exclusive();
+    let mut node = Node::start_single("bounded");
+    let log = node.data_dir().join("log");
+    let segments = || {
+        let names = std::fs::read_dir(&log).expect("the log has a directory");
+        let names = names.map(|entry| entry.expect("it can be read").file_name());
+        let mut names: Vec<String> =
+            names.map(|name| name.into_string().expect("names are ASCII")).collect();
+        names.retain(|name| name.ends_with(".seg"));
+        names.sort();
+        names
+    };
+    let mut written = vec![Vec::new(); KEYS];
+    for round in 0..ROUNDS {
+        let client = node.client(SOON);
+        for number in 0..WRITES {
+            let mut value = vec![round as u8; VALUE_LEN_MAX];
+            value[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            client.put(format!("key-{}", number % KEYS), value.clone()).unwrap();
+            written[number % KEYS] = value;
+            assert!(segments().len() <= segments_max, "{:?}", segments());
+        }
+        node.restart();
+        node.wait_ready();
+    }
+    let client = node.client(SOON);
+    for (key, value) in written.iter().enumerate() {
+        let found = client.get(format!("key-{key}")).unwrap().result;
+        assert!(found.is_some_and(|found| found.value == *value), "key-{key}");
+    }
+    let last = segments().pop().expect("there is one");
+    let last = u64::from_str_radix(last.trim_end_matches(".seg"), 16).expect("it has a number");
+    assert!(last as usize > segments_max, "segment {last} is the last: too little was written");
+    let status = node.status().expect("it answers");
+    let told = status["log_disk_bytes"].as_u64().expect("a number") as usize;
+    assert!(told <= segments_max * SEGMENT_LEN, "{told}");
+    let in_memory = status["log_bytes"].as_u64().expect("a number") as usize;
+    assert!(in_memory <= RETAINED_LEN_MAX + BUFFER_LEN_MAX, "{in_memory}");
 }
 
 #[test]

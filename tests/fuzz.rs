@@ -36,6 +36,11 @@ fn http_request() {
     replay_and_mutate("http_request", 30_000, bodies::http_request::run);
 }
 
+#[test]
+fn snapshot_stream() {
+    replay_and_mutate("snapshot_stream", 3_000, bodies::snapshot_stream::run);
+}
+
 fn replay_and_mutate(target: &str, inputs: usize, body: fn(&[u8])) {
     if let Ok(path) = env::var("PHALANX_FUZZ_INPUT") {
         return body(&fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}")));

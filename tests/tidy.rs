@@ -298,6 +298,8 @@ fn the_readme_has_the_limits_as_they_are() {
         ("MEMBERS_MAX", limits::MEMBERS_MAX.to_string()),
         ("VOTERS_MAX", limits::VOTERS_MAX.to_string()),
         ("MAP_LEN", bytes(limits::MAP_LEN)),
+        ("RETAINED_ENTRIES_MAX", limits::RETAINED_ENTRIES_MAX.to_string()),
+        ("RETAINED_LEN_MAX", bytes(limits::RETAINED_LEN_MAX)),
         ("DISK_RESERVE", bytes(limits::DISK_RESERVE as usize)),
     ]);
     let rows = rows(&read("README.md"));

@@ -113,6 +113,7 @@ fn page() -> Page {
         peers: Vec::new(),
         kv_size: 5,
         kv_bytes: 500,
+        kv_bytes_max: 4096,
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,

@@ -10,3 +10,4 @@ pub mod gossip_packet;
 pub mod http_request;
 pub mod input;
 pub mod log_recovery;
+pub mod snapshot_stream;

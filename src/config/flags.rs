@@ -46,6 +46,9 @@ pub(super) struct Flags {
     /// DEAD_AFTER
     #[argh(option)]
     pub dead_after: Option<String>,
+    /// MAX_BYTES
+    #[argh(option)]
+    pub max_bytes: Option<String>,
     /// EXPECT
     #[argh(option)]
     pub expect: Option<String>,

@@ -55,6 +55,8 @@ pub struct Settings {
     pub target_voters: usize,
     /// A voter that is dead for so long is replaced.
     pub dead_after: Duration,
+    /// How many bytes of keys and values the store may hold; 0: no limit.
+    pub max_bytes: u64,
     /// Size of the first cluster. No two groups of this node and its peers, without a node in
     /// common, are each a majority of it.
     pub expect: usize,

@@ -11,7 +11,8 @@ use super::flags::Flags;
 use super::{Bootstrap, Cpu, Gossip, HostPort, Peer, Settings, gossip, log_filter, peers};
 use crate::error::Error;
 use crate::limits::{
-    DEAD_AFTER_MAX, DEAD_AFTER_MIN, MEMBERS_MAX, TICK_MS_MAX, TICKS_MAX, VOTERS_MAX,
+    DEAD_AFTER_MAX, DEAD_AFTER_MIN, MAP_LEN, MAX_BYTES_DEFAULT, MEMBERS_MAX, TICK_MS_MAX,
+    TICKS_MAX, VOTERS_MAX,
 };
 
 const NO_EXPECT: &str = "SEEDS is set, and neither PEERS nor EXPECT: set EXPECT to the size of the first \
@@ -73,6 +74,9 @@ fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
         dead_after: reader
             .read("DEAD_AFTER", flags.dead_after, dead_after)
             .unwrap_or(Duration::from_secs(300)),
+        max_bytes: reader
+            .read("MAX_BYTES", flags.max_bytes, max_bytes)
+            .unwrap_or(MAX_BYTES_DEFAULT),
         expect: expect.unwrap_or(nodes),
         bootstrap,
         data_dir: reader
@@ -167,15 +171,26 @@ fn contradictions(settings: &Settings) -> Vec<String> {
 }
 
 fn warnings(settings: &Settings) -> Vec<String> {
-    let Settings { election, heartbeat, .. } = settings;
+    let Settings { election, heartbeat, max_bytes, .. } = settings;
+    let mut warnings = Vec::new();
     let advised = 4 * heartbeat;
-    if *election >= advised {
-        return Vec::new();
+    if *election < advised {
+        warnings.push(format!(
+            "ELECTION is {election} and HEARTBEAT {heartbeat}: a few late heartbeats will start an \
+             election; an ELECTION of at least {advised} is advised"
+        ));
     }
-    vec![format!(
-        "ELECTION is {election} and HEARTBEAT {heartbeat}: a few late heartbeats will start an \
-         election; an ELECTION of at least {advised} is advised"
-    )]
+    let roomy = MAP_LEN as u64 / 2;
+    if *max_bytes == 0 || *max_bytes > roomy {
+        warnings.push(format!(
+            "MAX_BYTES is {max_bytes}{}: a node stops when its store's file has {} GiB, and the file \
+             is larger than what it holds; at most {} GiB are advised",
+            if *max_bytes == 0 { ", no limit" } else { "" },
+            MAP_LEN >> 30,
+            roomy >> 30
+        ));
+    }
+    warnings
 }
 
 /// Finds what is given of each setting, and collects what is refused.
@@ -285,6 +300,23 @@ fn dead_after(text: &str) -> Result<Duration, String> {
             DEAD_AFTER_MAX.as_secs() / 3600
         )),
     }
+}
+
+fn max_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: Option<u64> = match unit {
+        "" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes =
+        number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    bytes.ok_or_else(|| {
+        "it must be a whole number of bytes, or of KiB, MiB or GiB as in 512MiB".into()
+    })
 }
 
 fn cpu(text: &str) -> Result<Cpu, String> {

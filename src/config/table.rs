@@ -27,6 +27,7 @@ pub const SETTINGS: &[Setting] = &[
     row("REGION",         "--region",         "FLY_REGION",  "told to the mesh and shown in status"),
     row("TARGET_VOTERS",  "--target-voters",  "5",           "how many nodes vote, if there are so many: 1, 3 or 5"),
     row("DEAD_AFTER",     "--dead-after",     "5m",          "a voter that is dead for so long is replaced: 1s to 168h (ms, s, m or h)"),
+    row("MAX_BYTES",      "--max-bytes",      "4GiB",        "of keys and values, all together: bytes, or KiB, MiB or GiB; 0: no limit"),
     row("EXPECT",         "--expect",         "1 + PEERS",   "size of the first cluster, in nodes; needed if only SEEDS are given"),
     row("BOOTSTRAP",      "--bootstrap",      "auto",        "auto, or never: this node never forms the cluster"),
     row("DATA_DIR",       "--data-dir",       "/data",       "of the log and the store; locked while in use"),

@@ -55,6 +55,7 @@ fn defaults() -> Settings {
         },
         target_voters: 5,
         dead_after: Duration::from_secs(300),
+        max_bytes: 4 << 30,
         expect: 1,
         bootstrap: Bootstrap::Auto,
         data_dir: "/data".into(),
@@ -94,6 +95,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("REGION", "ams", "nrt"),
     ("TARGET_VOTERS", "1", "3"),
     ("DEAD_AFTER", "1s", "2m"),
+    ("MAX_BYTES", "1GiB", "2GiB"),
     ("EXPECT", "2", "3"),
     ("BOOTSTRAP", "never", "auto"),
     ("DATA_DIR", "a", "b"),
@@ -188,6 +190,19 @@ fn a_peer_may_be_a_name_alone() {
     let expected = [peer("node-1", None), peer("node-2", Some(address("10.0.0.2:9000")))];
     assert_eq!(settings.peers, expected);
     assert_eq!((settings.expect, settings.gossip.advertise_addr), (3, None));
+}
+
+#[test]
+fn a_number_of_bytes_may_have_a_unit() {
+    let sizes =
+        [("0", 0), ("100", 100), ("3KiB", 3 << 10), ("512MiB", 512 << 20), ("8GiB", 8 << 30)];
+    for (text, bytes) in sizes {
+        assert_eq!(settings(&format!("MAX_BYTES={text}")).max_bytes, bytes, "{text}");
+    }
+    for (text, warned) in [("32GiB", false), ("33GiB", true), ("0", true)] {
+        let warnings = settings(&format!("MAX_BYTES={text}")).warnings;
+        assert_eq!(warnings.iter().any(|it| it.contains("32 GiB are advised")), warned, "{text}");
+    }
 }
 
 #[test]
@@ -344,6 +359,11 @@ fn each_refusal_names_the_setting_the_value_and_the_way_out() {
         ("FLY_REGION=é", "FLY_REGION is `é`: a region has"),
         ("TARGET_VOTERS=2", "TARGET_VOTERS is `2`: it must be 1, 3 or 5"),
         ("TARGET_VOTERS=7", "TARGET_VOTERS is `7`: it must be 1, 3 or 5"),
+        ("MAX_BYTES=1GB", "MAX_BYTES is `1GB`: it must be a whole number of bytes, or of KiB, MiB"),
+        ("MAX_BYTES=MiB", "MAX_BYTES is `MiB`: it must be a whole number"),
+        ("MAX_BYTES=-1", "MAX_BYTES is `-1`: it must be a whole number"),
+        ("MAX_BYTES=1.5GiB", "MAX_BYTES is `1.5GiB`: it must be a whole number"),
+        ("MAX_BYTES=17179869184GiB", "MAX_BYTES is `17179869184GiB`: it must be a whole number"),
         ("DEAD_AFTER=5", "DEAD_AFTER is `5`: it must be a whole number and a unit, as in 300s or"),
         ("DEAD_AFTER=999ms", "DEAD_AFTER is `999ms`: it must be of 1s to 168h"),
         ("DEAD_AFTER=169h", "DEAD_AFTER is `169h`: it must be of 1s to 168h"),

@@ -90,6 +90,8 @@ pub struct StatusPage {
     pub kv_size: u64,
     /// Logical bytes of keys and values.
     pub kv_bytes: u64,
+    /// What they may be at most (MAX_BYTES, as it is replicated); 0: no limit.
+    pub kv_bytes_max: u64,
     /// The store's revision.
     pub revision: u64,
     /// Of the program.

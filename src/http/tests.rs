@@ -47,6 +47,7 @@ fn page() -> Page {
         peers: vec![peer],
         kv_size: 5,
         kv_bytes: 500,
+        kv_bytes_max: 5000,
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,
@@ -181,7 +182,8 @@ fn status_is_json() {
             "node_id": "node-2", "raft_id": 9_007_199_254_740_992_u64, "address": "10.0.0.2:9000",
             "voter": true, "connected": true, "matched": 41,
         }],
-        "kv_size": 5, "kv_bytes": 500, "revision": 9, "version": "0.1.0", "uptime_ms": 1234,
+        "kv_size": 5, "kv_bytes": 500, "kv_bytes_max": 5000,
+        "revision": 9, "version": "0.1.0", "uptime_ms": 1234,
         "mesh": {
             "nodes": [{
                 "node_id": "node-3", "raft_id": 8, "state": "suspect", "region": "ams",
@@ -194,8 +196,9 @@ fn status_is_json() {
         },
         "counters": {
             "messages_sent": 0, "messages_received": 0, "proposals": 11, "reads": 0,
-            "forwarded": 0, "refused": 0, "protocol_errors": 0, "peers_refused": 0, "major_faults": 0,
-            "ticks_dropped": 0,
+            "forwarded": 0, "refused": 0, "protocol_errors": 0, "peers_refused": 0, "snapshots_sent": 0,
+            "snapshot_bytes_sent": 0, "snapshots_received": 0, "snapshot_bytes_received": 0,
+            "snapshots_failed": 0, "major_faults": 0, "ticks_dropped": 0,
         },
         "syncs": { "count": 2, "p50_us": 150, "p99_us": 420, "max_us": 421 },
         "commits": { "count": 0, "p50_us": 0, "p99_us": 0, "max_us": 0 },

@@ -107,6 +107,7 @@ impl<M: Map> Node<M> {
         if self.stopping {
             return Err(refusal(Code::Stopping, "this node is stopping: ask another"));
         }
+        self.is_sound()?;
         if let Some(waiting_for) = self.forming() {
             return Err(refusal(
                 Code::FormingCluster,
@@ -129,8 +130,17 @@ impl<M: Map> Node<M> {
         }
     }
 
+    /// Whether the state is that of the cluster, as far as is known.
+    fn is_sound(&self) -> std::result::Result<(), Refusal> {
+        match self.digests.quarantine() {
+            None => Ok(()),
+            Some(why) => Err(refusal(Code::Stopping, format!("this node stops: {why}"))),
+        }
+    }
+
     /// Whether there is a state to read from, be it an old one.
     fn has_data(&self) -> std::result::Result<(), Refusal> {
+        self.is_sound()?;
         match self.stage {
             Stage::Member(_) if self.store.membership().is_some() => Ok(()),
             _ => Err(refusal(

@@ -15,10 +15,14 @@ use crate::wire::peer::Formation as Message;
 pub(super) enum Then {
     /// Consensus is told.
     Persisted(u64),
+    /// Consensus is told, and the snapshot that the record installs is the node's state from now on.
+    Installed(u64),
     /// A free node says what it may say now.
     Say(Vec<(u64, Message)>),
     /// The node belongs to the cluster that it founded (with this entry) or joined (with none).
     Belong(Vec<Entry>),
+    /// The node ends, for this reason.
+    End(String),
 }
 
 impl<M: Map> Node<M> {
@@ -30,8 +34,15 @@ impl<M: Map> Node<M> {
                         replica.persisted(number);
                     }
                 }
+                Then::Installed(number) => {
+                    if let Stage::Member(replica) = &mut self.stage {
+                        replica.persisted(number);
+                    }
+                    self.switch_state();
+                }
                 Then::Say(messages) => self.say(messages),
                 Then::Belong(entries) => self.belong(entries)?,
+                Then::End(why) => self.end(why),
             }
         }
         Ok(())
@@ -62,6 +73,7 @@ impl<M: Map> Node<M> {
     fn on_whole_tick(&mut self) {
         self.expire_requests();
         self.look_at_members();
+        self.tend_snapshots();
         self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {
@@ -74,6 +86,8 @@ impl<M: Map> Node<M> {
                 // An answer that took two intervals of heartbeats is lost.
                 replica.retry_reads(self.now.monotonic.saturating_sub(2 * interval));
                 self.change_membership();
+                self.propose_max_bytes();
+                self.look_at_digest();
                 self.leave_office();
             }
         }

@@ -77,7 +77,7 @@ impl<M: Map> Node<M> {
         self.sightings = sightings;
     }
 
-    fn is_member(&self, raft_id: u64) -> bool {
+    pub(super) fn is_member(&self, raft_id: u64) -> bool {
         self.members().iter().any(|member| member.raft_id == raft_id)
     }
 
@@ -314,13 +314,18 @@ impl<M: Map> Node<M> {
         }
         ::log::error!("{why}");
         self.drive_orders();
+        self.refuse_all(&why);
+        self.ended = Some(why);
+        self.on_stop();
+    }
+
+    /// Refuses whatever waits.
+    pub(super) fn refuse_all(&mut self, why: &str) {
         for token in self.requests.select(|_| true) {
             let mut refused = refusal(Code::Stopping, format!("this node stops: {why}"));
             refused.maybe_applied = self.requests.is_open(token);
             self.answer_refused(token, refused);
         }
-        self.ended = Some(why);
-        self.on_stop();
     }
 }
 

@@ -23,14 +23,17 @@
 
 mod clients;
 mod cluster;
+mod digests;
 mod journal;
 mod members;
 mod mesh;
 mod orders;
 mod peers;
+mod quota;
 mod reads;
 mod requests;
 mod seats;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -44,7 +47,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
 use crate::log::{Contents, Log, Prepare, Start};
@@ -54,6 +57,7 @@ use crate::replica::formation::Formation;
 use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
 use crate::store::map::Map;
+use crate::store::transfer;
 use crate::store::{Applied, Commit, Committed, Retired, Scan, ScanResult, Store};
 use crate::wire::client::{Identity, Request, ServerFrame};
 use crate::wire::log::EntryId;
@@ -65,11 +69,14 @@ pub use journal::LogWrite;
 pub use requests::{ConnectionId, Token};
 
 use cluster::Then;
+use digests::Digests;
 use journal::Journal;
 use members::{Conflict, Sightings};
+use quota::ProposedQuota;
 use reads::ReadQueue;
 use requests::Requests;
 use seats::Seats;
+use snapshots::Snapshots;
 
 /// The time, as a shell tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +100,8 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// TARGET_VOTERS and DEAD_AFTER.
     pub policy: Policy,
+    /// MAX_BYTES; 0: no limit.
+    pub max_bytes: u64,
     /// For gossip.
     pub mesh: MeshSettings,
 }
@@ -139,11 +148,11 @@ pub struct RecoveredLog {
     pub contents: Contents,
 }
 
-/// What happens to a node.
+/// What happens to a node whose map is an `M`.
 #[derive(Debug)]
 // Requests are most of what comes: they are moved twice, and not allocated.
 #[allow(clippy::large_enum_variant)]
-pub enum Input {
+pub enum Input<M: Map> {
     /// TICK_MS / [`FINE_TICKS`](crate::replica::FINE_TICKS) have passed.
     Tick,
     /// A client's request came.
@@ -166,6 +175,8 @@ pub enum Input {
     Committed(Committed),
     /// A range read was run.
     Scanned(Token, ScanResult),
+    /// The thread of transfers tells what became of a job.
+    Transfer(transfer::News<M>),
     /// A datagram of gossip.
     Datagram(SocketAddr, Vec<u8>),
     /// Where other nodes may be: SEEDS, as they resolve now.
@@ -198,6 +209,8 @@ pub struct Effects<M: Map> {
     pub retired: Vec<Retired>,
     /// To be run on a thread for range reads.
     pub scans: Vec<(Token, Scan<M>)>,
+    /// To be run on the thread of transfers, in this order.
+    pub transfers: Vec<transfer::Job<M>>,
     /// The node's identity has changed (it belongs to a cluster now): peers must be greeted anew.
     pub identity_changed: bool,
 }
@@ -214,6 +227,7 @@ impl<M: Map> Default for Effects<M> {
             commit: None,
             retired: Vec::new(),
             scans: Vec::new(),
+            transfers: Vec::new(),
             identity_changed: false,
         }
     }
@@ -238,6 +252,9 @@ pub struct Node<M: Map> {
     rng: fastrand::Rng,
     stage: Stage,
     store: Store<M>,
+    /// The number of the state machine's directory.
+    state: u64,
+    snapshots: Snapshots<M>,
     journal: Journal<Then>,
     requests: Requests,
     reads: ReadQueue,
@@ -260,6 +277,8 @@ pub struct Node<M: Map> {
     gossip: gossip::Gossip,
     left_mesh_at: Option<Duration>,
     sightings: Sightings,
+    digests: Digests,
+    proposed_quota: Option<ProposedQuota>,
     /// Since when, and until when, nodes asked for a name that is taken.
     conflicts: BTreeMap<u64, Conflict>,
     /// Why this node was last refused by the cluster.
@@ -301,6 +320,10 @@ impl<M: Map> Node<M> {
     ) -> Result<Node<M>> {
         let RecoveredLog { log, contents } = recovered;
         let (hard_state, standing) = (contents.hard_state, contents.standing.clone());
+        let state = contents.state;
+        if !standing.quarantine.is_empty() {
+            return Err(Error::Environment(standing.quarantine));
+        }
         let Start { base, entries } = contents.start(entry_id(store.applied()))?;
         identity.cluster_id = standing.cluster_id;
         let stage = if identity.cluster_id.is_empty() {
@@ -335,6 +358,8 @@ impl<M: Map> Node<M> {
             started: now.monotonic,
             stage,
             store,
+            state,
+            snapshots: Snapshots::default(),
             journal: Journal::new(log),
             requests: Requests::new(&mut rng),
             rng,
@@ -351,6 +376,8 @@ impl<M: Map> Node<M> {
             gossip,
             left_mesh_at: None,
             sightings: Sightings::default(),
+            digests: Digests::default(),
+            proposed_quota: None,
             conflicts: BTreeMap::new(),
             told_refusal: String::new(),
             told_refusals: BTreeMap::new(),
@@ -368,7 +395,7 @@ impl<M: Map> Node<M> {
     }
 
     /// Takes in one thing that happened. Effects gather until the [turn](Node::turn) ends.
-    pub fn step(&mut self, now: Now, input: Input) -> Result<()> {
+    pub fn step(&mut self, now: Now, input: Input<M>) -> Result<()> {
         assert!(now.monotonic >= self.now.monotonic, "time went back");
         self.now = now;
         match input {
@@ -387,6 +414,7 @@ impl<M: Map> Node<M> {
                 self.give_up_passed();
             }
             Input::Scanned(token, result) => self.on_scanned(token, result),
+            Input::Transfer(news) => self.on_transfer(news),
             Input::Datagram(from, bytes) => self.on_datagram(from, &bytes),
             Input::Seeds(seeds) => self.on_seeds(&seeds),
             Input::Removed(why) => self.on_removed(why),
@@ -410,12 +438,15 @@ impl<M: Map> Node<M> {
         self.dispatch_writes();
         self.drive_orders();
         self.propose_writes()?;
+        self.install_snapshot();
         self.drain()?;
         self.start_scans()?;
         self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();
-        self.effects.commit =
-            self.store.begin_commit(now.monotonic, self.reads.has_waiting_scans());
+        if !self.has_whole_snapshot() {
+            let force = self.reads.has_waiting_scans() || self.owes_membership();
+            self.effects.commit = self.store.begin_commit(now.monotonic, force);
+        }
         self.replies_len = 0;
         Ok(std::mem::take(&mut self.effects))
     }
@@ -447,7 +478,14 @@ impl<M: Map> Node<M> {
                 self.effects.frames.push((message.to, peers::raft_frame(message)));
             }
             for (number, record) in out.persist {
-                self.journal.push(record, Then::Persisted(number));
+                let then = match record.snapshot {
+                    None => Then::Persisted(number),
+                    Some(_) => Then::Installed(number),
+                };
+                self.journal.push(record, then);
+            }
+            for raft_id in out.offers {
+                self.offer_snapshot(raft_id)?;
             }
             self.doubts_quorum &= out.committed.is_empty() && out.confirmed.is_empty();
             self.to_apply.extend(out.committed);
@@ -520,6 +558,11 @@ impl<M: Map> Node<M> {
     /// The state machine, for those who look on.
     pub fn store(&self) -> &Store<M> {
         &self.store
+    }
+
+    /// The number of the state machine's directory.
+    pub fn state(&self) -> u64 {
+        self.state
     }
 
     /// What the node knows of the mesh, for those who look on.

@@ -7,13 +7,14 @@ use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
 use crate::replica::membership;
+use crate::store::Digest;
 use crate::store::map::Map;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
     Code, Error as Refusal, Hello, Identity, Response, Role, Welcome, response,
 };
 use crate::wire::peer::{
-    Formation, Forward, ForwardReply, GossipTable, PeerFrame, RaftMessage, formation,
+    self, Formation, Forward, ForwardReply, GossipTable, PeerFrame, RaftMessage, formation,
     forward::Command, peer_frame::Frame,
 };
 
@@ -33,8 +34,17 @@ pub(super) fn table_frame(table: GossipTable) -> PeerFrame {
     PeerFrame { frame: Some(Frame::GossipTable(table)) }
 }
 
+pub(super) fn digest_frame(index: u64, digest: &Digest) -> PeerFrame {
+    let digest = peer::Digest { index, digest: digest.to_vec().into() };
+    PeerFrame { frame: Some(Frame::Digest(digest)) }
+}
+
 pub(super) fn reply_frame(id: Token, response: Response) -> PeerFrame {
     PeerFrame { frame: Some(Frame::ForwardReply(ForwardReply { id, response: Some(response) })) }
+}
+
+pub(super) fn frame(frame: Frame) -> PeerFrame {
+    PeerFrame { frame: Some(frame) }
 }
 
 /// The length of a cluster's id, in bytes.
@@ -196,6 +206,8 @@ impl<M: Map> Node<M> {
         }
         // Who was found by its address alone is found by gossip from now on.
         self.push_table(raft_id);
+        self.resume_snapshot(raft_id);
+        self.tell_digests_to(raft_id);
     }
 
     pub(super) fn on_peer_down(&mut self, raft_id: u64) {
@@ -243,10 +255,10 @@ impl<M: Map> Node<M> {
                 Frame::Raft(message) => self.on_raft(from.raft_id, message),
                 Frame::Forward(forward) => self.on_forward(from.raft_id, forward),
                 Frame::ForwardReply(reply) => self.on_forward_reply(from.raft_id, reply),
-                Frame::SnapshotOffer(_)
-                | Frame::SnapshotRequest(_)
-                | Frame::SnapshotPart(_)
-                | Frame::Digest(_) => self.counters.protocol_errors += 1,
+                Frame::SnapshotOffer(offer) => self.on_snapshot_offer(from, offer),
+                Frame::SnapshotRequest(request) => self.on_snapshot_request(from, request),
+                Frame::SnapshotPart(part) => self.on_snapshot_part(from.raft_id, part),
+                Frame::Digest(digest) => self.on_digest(from.raft_id, &digest),
                 Frame::Formation(_) | Frame::GossipTable(_) => unreachable!("matched above"),
             },
             // Between clusters, and from nodes without one, nothing else is heard.

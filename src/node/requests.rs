@@ -180,6 +180,22 @@ impl Requests {
         (done, lost)
     }
 
+    /// A snapshot took the place of everything up to `index`: gives the writes that were proposed here for entries up to
+    /// there. They may have been applied.
+    pub fn overtaken(&mut self, index: u64) -> Vec<Token> {
+        let mut overtaken = Vec::new();
+        while let Some((&(at, _), &token)) = self.proposed.first_key_value()
+            && at <= index
+        {
+            self.proposed.pop_first();
+            if let Some(request) = self.table.get_mut(&token) {
+                request.maybe_applied = true;
+            }
+            overtaken.push(token);
+        }
+        overtaken
+    }
+
     /// Writes and orders at a place, oldest first.
     pub fn writes_at(&self, at: impl Fn(Place) -> bool) -> Vec<Token> {
         let mut tokens: Vec<Token> = self
@@ -237,6 +253,19 @@ mod tests {
         // Another leader put its own entry at 11: b is lost, and so would be all after it.
         assert_eq!(requests.applied(11, 3), (None, vec![b]));
         assert_eq!(requests.applied(14, 3), (None, vec![c]));
+    }
+
+    #[test]
+    fn what_a_snapshot_overtakes_may_have_been_applied() {
+        let mut requests = empty();
+        let [a, b, c] = [(); 3].map(|()| write(&mut requests));
+        for (token, index) in [(a, 10), (b, 11), (c, 12)] {
+            requests.proposed(token, index, 2);
+        }
+        assert_eq!(requests.overtaken(11), vec![a, b]);
+        assert!(requests.get(b).unwrap().maybe_applied);
+        assert!(!requests.get(c).unwrap().maybe_applied);
+        assert_eq!(requests.applied(12, 2), (Some(c), vec![]));
     }
 
     #[test]

@@ -29,6 +29,9 @@ impl<M: Map> Node<M> {
         if self.stopping {
             return Some("stopping".to_owned());
         }
+        if let Some(why) = self.digests.quarantine() {
+            return Some(why.to_owned());
+        }
         if let Some(waiting_for) = self.forming() {
             return Some(format!("forming: {waiting_for}"));
         }
@@ -70,6 +73,7 @@ impl<M: Map> Node<M> {
             revision: self.store.revision(),
             keys: self.store.keys(),
             logical_bytes: self.store.logical_bytes(),
+            max_bytes: self.store.max_bytes(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.now.monotonic.saturating_sub(self.started).as_millis() as u64,
             ..NodeStatus::default()

@@ -173,7 +173,8 @@ impl<M: Map> Node<M> {
     /// Applies what is committed, as far as the store has room. Tells whether anything was applied.
     pub(super) fn apply_committed(&mut self) -> Result<bool> {
         let mut last = None;
-        while self.store.buffer_len() <= BUFFER_LEN_MAX
+        while self.digests.quarantine().is_none()
+            && self.store.buffer_len() <= BUFFER_LEN_MAX
             && let Some(entry) = self.to_apply.pop_front()
         {
             last = Some(entry.index);
@@ -205,6 +206,7 @@ impl<M: Map> Node<M> {
                 Some(self.store.apply(index, term, &command)?)
             }
         };
+        self.pass_index(index);
         let (done, lost) = self.requests.applied(index, term);
         if let (Some(token), Some(outcome)) = (done, outcome) {
             self.answer_outcome(token, outcome);

@@ -6,6 +6,7 @@
 //!
 //! Invariants:
 //! - An entry that the state machine has not durably passed, or that raft-rs has not heard to be applied, stays.
+//! - A follower whose state machine does not get on takes no more entries when it has many: the others go on without it.
 //! - What a snapshot is offered of is durable in the state machine, with the membership as of then.
 //! - A snapshot is installed with one record, and until it is applied this replica asks for no votes: raft-rs looks for
 //!   changes of the membership among the committed entries that are not applied, and these are no more.
@@ -29,6 +30,10 @@ pub struct Retention {
     pub streaming_count_max: usize,
     /// How many bytes, then.
     pub streaming_len_bytes_max: usize,
+    /// With so many a follower takes no more.
+    pub full_count: usize,
+    /// With so many bytes.
+    pub full_len_bytes: usize,
 }
 
 impl Default for Retention {
@@ -38,6 +43,8 @@ impl Default for Retention {
             len_bytes_max: limits::RETAINED_LEN_MAX,
             streaming_count_max: limits::RETAINED_STREAMING_ENTRIES_MAX,
             streaming_len_bytes_max: limits::RETAINED_STREAMING_LEN_MAX,
+            full_count: limits::LOG_ENTRIES_MAX,
+            full_len_bytes: limits::LOG_LEN_MAX,
         }
     }
 }
@@ -148,6 +155,13 @@ impl Replica {
         if last.is_some_and(|last| last.index <= applied) {
             self.installing = None;
         }
+    }
+
+    /// Whether no more entries are taken. The leader takes what clients write as long as its state machine
+    /// [keeps up](limits::BUFFER_LEN_MAX).
+    pub(super) fn is_full(&self) -> bool {
+        let (entries, bounds) = (self.raw.store(), &self.settings.retention);
+        entries.count() >= bounds.full_count || entries.len_bytes() >= bounds.full_len_bytes
     }
 
     /// Up to where the log need not be kept on disk for followers: what is in memory shall be there after a restart, too. The

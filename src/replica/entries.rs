@@ -56,6 +56,10 @@ impl Entries {
         self.base.index + self.entries.len() as u64
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn len_bytes(&self) -> usize {
         self.len_bytes
     }

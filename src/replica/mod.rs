@@ -281,8 +281,12 @@ impl Replica {
     /// A message came from a member of the cluster.
     pub fn receive(&mut self, message: RaftMessage) -> std::result::Result<(), Malformed> {
         self.undrained_len += message.entries.iter().map(|entry| entry.data.len()).sum::<usize>();
-        let message = border::message_from_wire(message)?;
+        let mut message = border::message_from_wire(message)?;
         self.check(&message)?;
+        if message.msg_type == MessageType::MsgAppend && self.is_full() {
+            // What it tells beside is heard: who leads, and what is committed. The answer says where to go on.
+            message.entries.clear();
+        }
         if message.msg_type == MessageType::MsgReadIndex && !self.leads() {
             // raft-rs would pass it on: the node that asks will find the leader itself.
             return Ok(());

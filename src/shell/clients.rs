@@ -9,14 +9,14 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump, linger};
-use super::reactor::Reactor;
+use super::reactor::{Input, Reactor};
 use super::socket;
 use crate::error::refusal;
 use crate::limits::{
     CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT,
     PEER_INBOUND_MAX, REQUESTS_PER_CLIENT_MAX,
 };
-use crate::node::{ConnectionId, Input, without_room};
+use crate::node::{ConnectionId, without_room};
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,
     server_frame,

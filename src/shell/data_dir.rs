@@ -4,7 +4,7 @@
 //! LOCK        held while a server uses the directory
 //! identity    raft id and start counter, in two slots that are overwritten in turn
 //! log/        the segments of the write-ahead log
-//! state-1/    LMDB
+//! state-<n>/  LMDB; the log says which is the live one, 1 until a snapshot is installed
 //! ```
 //!
 //! Invariants:
@@ -12,6 +12,7 @@
 //! - The start counter is durable before the node says a word: no two starts share one.
 //! - The log has a segment before the first start is counted: a directory that was used and has none lost it.
 //! - A restart takes no space on the disk, so that a node on a full one can come back.
+//! - A state directory is removed only when the log has been read and names another, and that one was opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,12 +24,16 @@ use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
 use crate::limits::SEGMENT_LEN;
-use crate::log::{Disk, Prepare, prepare, segment};
+use crate::log::{Contents, Disk, Prepare, prepare, segment};
 
 /// A write of a process that was killed may take this long to end.
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
 /// The raft id is below this: JSON numbers are exact up to it.
 const RAFT_ID_END: u64 = 1 << 53;
+
+const STATE: &str = "state-";
+/// LMDB's file.
+const DATABASE: &str = "data.mdb";
 
 const IDENTITY_MAGIC: &[u8; 8] = b"PHLXNODE";
 const IDENTITY_VERSION: u32 = 1;
@@ -61,7 +66,6 @@ impl DataDir {
             )
         };
         fs::create_dir_all(path.join("log")).map_err(unusable)?;
-        fs::create_dir_all(path.join("state-1")).map_err(unusable)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -76,7 +80,8 @@ impl DataDir {
         })?;
         let log_files = LogFiles { directory: path.join("log") };
         let has_log = log_files.has_segments().map_err(unusable)?;
-        let is_new = !has_log && !path.join("state-1").join("data.mdb").exists();
+        let has_database = |state: &u64| state_dir(path, *state).join(DATABASE).exists();
+        let is_new = !has_log && !states(path).map_err(unusable)?.iter().any(has_database);
         let identity = IdentityFile::open(&path.join("identity"))?;
         let (raft_id, starts_before) = identity.read_or_draw(is_new)?;
         if !has_log {
@@ -103,10 +108,53 @@ impl DataDir {
         self.path.join("log")
     }
 
-    /// The directory of the state machine.
-    pub fn state_path(&self) -> PathBuf {
-        self.path.join("state-1")
+    /// The directory of the state machine that the log goes on from.
+    pub fn state_path(&self, contents: &Contents) -> Result<PathBuf> {
+        let path = state_dir(&self.path, contents.state);
+        // A log from the start makes a database anew, whatever became of the one before it was first committed.
+        if contents.base.index > 0 && !path.join(DATABASE).exists() {
+            return Err(Error::Environment(format!(
+                "{} is missing, and the log begins only after entry {}. Nothing was changed. Bring back the data directory \
+                 as a whole, or move it away and start with an empty one: the node joins the cluster again",
+                path.join(DATABASE).display(),
+                contents.base.index
+            )));
+        }
+        fs::create_dir_all(&path)
+            .map_err(|e| Error::io(format!("make the directory {}", path.display()), e))?;
+        sync_dir(&self.path)?;
+        Ok(path)
     }
+
+    /// Removes what other state directories there are: of a snapshot that was never whole, or of the time before one. To be
+    /// called when the node has accepted the log and the state that it names.
+    pub fn remove_other_states(&self, live: u64) -> Result<()> {
+        let found = states(&self.path)
+            .map_err(|e| Error::io(format!("list {}", self.path.display()), e))?;
+        for state in found.into_iter().filter(|state| *state != live) {
+            let path = state_dir(&self.path, state);
+            fs::remove_dir_all(&path)
+                .map_err(|e| Error::io(format!("remove {}", path.display()), e))?;
+            ::log::info!("removed {}: the live one is state-{live}", path.display());
+        }
+        sync_dir(&self.path)
+    }
+}
+
+fn state_dir(data_dir: &Path, state: u64) -> PathBuf {
+    data_dir.join(format!("{STATE}{state}"))
+}
+
+/// The numbers of the state directories that there are.
+fn states(data_dir: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data_dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(STATE)?.parse::<u64>().ok());
+        // Another way to write a number is another's name.
+        found.extend(number.filter(|number| *name == *format!("{STATE}{number}")));
+    }
+    Ok(found)
 }
 
 fn sync_dir(path: &Path) -> Result<()> {
@@ -313,6 +361,7 @@ impl Disk for LogFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::log::EntryId;
 
     #[test]
     fn an_identity_is_drawn_once_and_starts_are_counted() {
@@ -363,6 +412,38 @@ mod tests {
         fs::remove_file(path.join("log").join(segment::file_name(1))).unwrap();
         let refused = DataDir::open(&path).err().expect("the log is lost").to_string();
         assert!(refused.contains("the segments of its log are missing"), "{refused}");
+    }
+
+    #[test]
+    fn the_state_that_the_log_names_is_kept_and_the_others_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let data_dir = DataDir::open(&path).unwrap();
+        let fresh = Contents::default();
+        assert_eq!(data_dir.state_path(&fresh).unwrap(), path.join("state-1"));
+        let base = EntryId { index: 7, term: 2 };
+        let installed = Contents { base, state: 3, ..Contents::default() };
+        let refused = data_dir.state_path(&installed).unwrap_err().to_string();
+        assert!(refused.contains("state-3/data.mdb is missing"), "{refused}");
+        assert!(!path.join("state-3").exists(), "nothing was changed");
+
+        for name in ["state-2", "state-3", "state-03", "state-x", "state-"] {
+            fs::create_dir(path.join(name)).unwrap();
+            fs::write(path.join(name).join("data.mdb"), "").unwrap();
+        }
+        assert_eq!(data_dir.state_path(&installed).unwrap(), path.join("state-3"));
+        data_dir.remove_other_states(3).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let others = ["LOCK", "identity", "log"];
+        assert_eq!(left, [&others[..], &["state-", "state-03", "state-3", "state-x"]].concat());
+        drop(data_dir);
+
+        // A database of whatever number shows that the directory is not new.
+        fs::remove_dir_all(path.join("log")).unwrap();
+        fs::remove_file(path.join("identity")).unwrap();
+        assert!(DataDir::open(&path).is_err(), "an identity is not drawn for it");
     }
 
     #[test]

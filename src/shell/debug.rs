@@ -121,6 +121,7 @@ fn page(reactor: &Reactor) -> Page {
             .collect(),
         kv_size: own.keys,
         kv_bytes: own.logical_bytes,
+        kv_bytes_max: own.max_bytes,
         revision: own.revision,
         version: own.version,
         uptime_ms: own.uptime_ms,

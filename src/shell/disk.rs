@@ -3,9 +3,12 @@
 //! **What "durable" means, here and nowhere else:** a write of the whole batch to a file that was opened with O_DSYNC has
 //! returned. The file is opened with O_DIRECT beside, unless the file system refuses that; then the same write goes
 //! through the page cache, and returns as late. A write that fails or is short stops the node: it is not retried.
+//!
+//! Invariant: only the segment that is written to is open. The one before it is closed before the first write to the next,
+//! and only after that write does the log give it up: so a file that was recycled is opened under its new name, and no write
+//! finds it under the old one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -14,12 +17,12 @@ use std::time::Instant;
 
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
-use super::reactor::Reactor;
+use super::reactor::{Input, Reactor};
 use super::socket;
 use crate::error::{Error, Result};
 use crate::log::segment::file_name;
 use crate::metrics::Histogram;
-use crate::node::{Input, LogWrite};
+use crate::node::LogWrite;
 
 /// From the kernel's asm-generic/fcntl.h, which Linux has on every machine that glommio runs on.
 const O_DSYNC: i32 = 0o10000;
@@ -32,7 +35,8 @@ enum SegmentFile {
 /// See the [module](self).
 pub(super) struct LogDisk {
     directory: PathBuf,
-    files: RefCell<BTreeMap<u64, Rc<SegmentFile>>>,
+    /// The segment that is written to.
+    active: RefCell<Option<(u64, Rc<SegmentFile>)>>,
     submitted: RefCell<Option<LogWrite>>,
     waker: Cell<Option<Waker>>,
     /// How long the writes took.
@@ -43,7 +47,7 @@ impl LogDisk {
     pub fn new(directory: PathBuf) -> LogDisk {
         LogDisk {
             directory,
-            files: RefCell::default(),
+            active: RefCell::default(),
             submitted: RefCell::default(),
             waker: Cell::default(),
             latency: RefCell::default(),
@@ -109,15 +113,29 @@ impl LogDisk {
     }
 
     async fn file(&self, ordinal: u64) -> Result<Rc<SegmentFile>> {
-        if let Some(file) = self.files.borrow().get(&ordinal) {
+        if let Some((active, file)) = &*self.active.borrow()
+            && *active == ordinal
+        {
             return Ok(file.clone());
         }
+        if let Some((before, file)) = self.active.take() {
+            // The log writes forward: that segment gets no more writes.
+            self.close(before, file).await?;
+        }
         let file = Rc::new(self.open(ordinal).await?);
-        let mut files = self.files.borrow_mut();
-        // The log writes forward: segments before this one get no more writes.
-        files.retain(|other, _| *other > ordinal);
-        files.insert(ordinal, file.clone());
+        self.active.replace(Some((ordinal, file.clone())));
         Ok(file)
+    }
+
+    async fn close(&self, ordinal: u64, file: Rc<SegmentFile>) -> Result<()> {
+        let Ok(file) = Rc::try_unwrap(file) else {
+            panic!("segment {ordinal} is written to, though one write is in flight at a time");
+        };
+        let closed = match file {
+            SegmentFile::Direct(file) => file.close().await,
+            SegmentFile::Buffered(file) => file.close().await,
+        };
+        closed.map_err(|e| Error::io(format!("close {}", self.path(ordinal).display()), e.into()))
     }
 
     async fn open(&self, ordinal: u64) -> Result<SegmentFile> {

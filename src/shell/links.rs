@@ -17,11 +17,11 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump};
-use super::reactor::Reactor;
+use super::reactor::{Input, Reactor};
 use super::resolve::resolve;
 use super::socket;
 use crate::limits::{HELLO_TIMEOUT, PEER_UNSENT_MAX};
-use crate::node::{Input, LinkTarget};
+use crate::node::LinkTarget;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, Hello, Identity, Role, ServerFrame, client_frame,

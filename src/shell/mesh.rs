@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use glommio::net::UdpSocket;
 use glommio::timer::Timer;
 
-use super::reactor::Reactor;
+use super::reactor::{Input, Reactor};
 use super::resolve::resolve;
 use super::socket::DatagramSender;
 use crate::limits::{GOSSIP_BURST_MAX, GOSSIP_PACKET_LEN_MAX};
-use crate::node::Input;
 
 /// Between two looks for seeds while the node wants others, at first and at most.
 const WANTED_AGAIN: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(15);

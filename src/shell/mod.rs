@@ -77,7 +77,8 @@ pub fn run(settings: Settings) -> Result<()> {
             torn.file.display()
         );
     }
-    let store = open_store(&data_dir.state_path())?;
+    let live_state = contents.state;
+    let store = open_store(&data_dir.state_path(&contents)?)?;
     let identity = identity(&settings, &data_dir, &clients)?;
     ::log::info!(
         "phalanx {} starts: node {} (raft id {}), clients and peers at {}, gossip at {} (UDP), HTTP at {}, \
@@ -109,6 +110,7 @@ pub fn run(settings: Settings) -> Result<()> {
     let mesh_settings = mesh_settings(&settings, clients.address, gossip.address)?;
     let node_settings = node_settings(&settings, &identity, mesh_settings)?;
     let node = Node::new(node_settings, identity, recovered, store, now(begun))?;
+    data_dir.remove_other_states(live_state)?;
     let mailbox = Mailbox::new();
     // Started before the reactor is pinned: a thread inherits the core of the one that starts it.
     let threads = Threads::start(&settings.data_dir, log_files, &mailbox)?;
@@ -189,6 +191,7 @@ fn node_settings(
             target_voters: settings.target_voters,
             dead_after: settings.dead_after,
         },
+        max_bytes: settings.max_bytes,
         mesh,
     })
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::error::{Error, Result};
-use crate::node::{ConnectionId, Effects, Input, Node};
+use crate::node::{self, ConnectionId, Effects, Node};
 use crate::store::lmdb::LmdbMap;
 
 use super::clients::Client;
@@ -23,6 +23,9 @@ use super::links::Links;
 use super::mailbox::Mailbox;
 use super::mesh::Mesh;
 use super::threads::Threads;
+
+/// What happens to this node.
+pub(super) type Input = node::Input<LmdbMap>;
 
 /// What the threads tell the reactor.
 pub(super) enum News {
@@ -184,6 +187,7 @@ impl Reactor {
             commit,
             retired,
             scans,
+            transfers,
             identity_changed,
         } = effects;
         if let Some(write) = write {
@@ -218,6 +222,9 @@ impl Reactor {
         }
         for (token, scan) in scans {
             self.threads.scan(token, scan);
+        }
+        for job in transfers {
+            self.threads.transfer(job);
         }
         if identity_changed {
             self.links.reconnect_all();

@@ -1,5 +1,7 @@
-//! What blocks, on threads of its own: commits of the state machine, range reads, preparing segments, looking at the
-//! disk's free space.
+//! What blocks, on threads of its own: commits of the state machine, range reads, snapshots that are sent or taken in,
+//! preparing segments, looking at the disk's free space.
+//!
+//! The thread of transfers has a lower priority than the others (it is `nice`): a snapshot has time, a commit has not.
 //!
 //! Invariant: a commit is begun only when the disk space that it may take is reserved, so that a full disk is met while
 //! nothing has been changed. Until then it waits, and writes are refused.
@@ -11,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use super::data_dir::LogFiles;
 use super::mailbox::Mailbox;
-use super::reactor::News;
+use super::reactor::{Input, News};
 use crate::error::{Error, Result};
 use crate::limits::DISK_RESERVE;
 use crate::log::{Prepare, is_no_space, prepare};
 use crate::metrics::{Histogram, LatencySummary};
-use crate::node::{Input, Token};
+use crate::node::Token;
 use crate::store::lmdb::LmdbMap;
+use crate::store::transfer::{Job, Transfers};
 use crate::store::{Commit, Retired, Scan};
 
 /// How often the free space is looked at, and what waits for space tries again.
@@ -27,6 +30,9 @@ fn news(input: Input) -> News {
     News::Input(Box::new(input))
 }
 
+/// How much the thread of transfers gives way to others.
+const TRANSFERS_NICE: i32 = 10;
+
 /// What the store's thread does.
 enum StoreJob {
     Commit(Commit<LmdbMap>),
@@ -34,10 +40,11 @@ enum StoreJob {
 }
 
 /// The threads' ends of their queues. What is queued is bounded by the node: one commit, one segment,
-/// [`SCANS_MAX`](crate::limits::SCANS_MAX) range reads.
+/// [`SCANS_MAX`](crate::limits::SCANS_MAX) range reads, for each snapshot a window of chunks.
 pub(super) struct Threads {
     store: Sender<StoreJob>,
     scans: Sender<(Token, Scan<LmdbMap>)>,
+    transfers: Sender<Job<LmdbMap>>,
     segments: Sender<Prepare>,
     commit_latency: Arc<Mutex<Histogram>>,
 }
@@ -47,6 +54,7 @@ impl Threads {
     pub fn start(data_dir: &Path, log_files: LogFiles, mailbox: &Mailbox<News>) -> Result<Threads> {
         let (store, store_jobs) = mpsc::channel();
         let (scans, scan_jobs) = mpsc::channel();
+        let (transfers, transfer_jobs) = mpsc::channel();
         let (segments, segment_jobs) = mpsc::channel();
         let commit_latency = Arc::new(Mutex::new(Histogram::default()));
 
@@ -54,9 +62,11 @@ impl Threads {
         start("store", move || run_store(&store_jobs, &news, &latency))?;
         let news = mailbox.clone();
         start("scans", move || run_scans(&scan_jobs, &news))?;
+        let news = mailbox.clone();
+        start("transfers", move || run_transfers(&transfer_jobs, &news))?;
         let (news, data_dir) = (mailbox.clone(), data_dir.to_owned());
         start("segments", move || run_segments(&segment_jobs, &data_dir, &log_files, &news))?;
-        Ok(Threads { store, scans, segments, commit_latency })
+        Ok(Threads { store, scans, transfers, segments, commit_latency })
     }
 
     pub fn commit(&self, commit: Commit<LmdbMap>) {
@@ -70,6 +80,10 @@ impl Threads {
 
     pub fn scan(&self, token: Token, scan: Scan<LmdbMap>) {
         self.give(self.scans.send((token, scan)));
+    }
+
+    pub fn transfer(&self, job: Job<LmdbMap>) {
+        self.give(self.transfers.send(job));
     }
 
     pub fn prepare(&self, wish: Prepare) {
@@ -130,6 +144,22 @@ fn run_scans(jobs: &Receiver<(Token, Scan<LmdbMap>)>, mailbox: &Mailbox<News>) {
             Err(error) => News::Failed(error),
         });
     }
+}
+
+fn run_transfers(jobs: &Receiver<Job<LmdbMap>>, mailbox: &Mailbox<News>) {
+    // On Linux this is of the calling thread alone. Where it is refused, the thread is as urgent as the others.
+    if let Err(e) = rustix::process::setpriority_process(None, TRANSFERS_NICE) {
+        log::warn!("the thread of transfers keeps its priority: {e}");
+    }
+    let mut transfers = Transfers::default();
+    for job in jobs {
+        if let Err(error) = transfers.run(job, |told| mailbox.send(news(Input::Transfer(told)))) {
+            mailbox.send(News::Failed(error));
+            break;
+        }
+    }
+    // The node stops. Until it has, what it still asks for is void.
+    jobs.iter().for_each(drop);
 }
 
 /// Prepares segments, and between them looks at the disk. A segment for which there is no room is tried again.

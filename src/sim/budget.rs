@@ -54,7 +54,7 @@ impl World {
         for machine in self.machines.iter().filter(|machine| machine.number != without) {
             let running = machine.process.as_ref().and_then(|it| it.node.store().membership());
             known.extend(running.cloned());
-            let store = Store::open_with(machine.map.clone(), machine.window());
+            let store = Store::open_with(machine.map(), machine.window());
             known.extend(store.expect("a map in memory opens").membership().cloned());
         }
         known

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::clients::OPERATOR;
+use super::machine::Input;
 use super::weather::Weather;
 use super::world::World;
-use crate::node::Input;
 use crate::wire::client::{RemoveMember, TransferLeader, request};
 
 /// How likely each is in one round of 25 ms.

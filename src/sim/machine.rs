@@ -1,6 +1,6 @@
 //! One machine of the world: what survives a crash (its disk, its map, who it is), and the process that runs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,18 @@ use super::checkers::witness::{Durable, Witness};
 use super::requests::Pending;
 use crate::error::Result;
 use crate::log::{self, MemDisk, recover};
-use crate::node::{ConnectionId, Input, LogWrite, Node, Now, RecoveredLog, Settings};
+use crate::node::{self, ConnectionId, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::planted::{Bug, planted};
 use crate::replica::Retention;
+use crate::store::map::Map;
 use crate::store::mem_map::MemMap;
+use crate::store::transfer::{Job, Transfers};
 use crate::store::{Store, WindowBounds};
 use crate::wire::client::Identity;
 use crate::wire::peer::PeerFrame;
+
+/// What happens to a node in a world.
+pub type Input = node::Input<MemMap>;
 
 /// Small, so that a run passes through several.
 const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
@@ -23,12 +28,17 @@ const SEGMENT_LEN: usize = 64 * log::format::BLOCK_LEN;
 pub const TICK: Duration = Duration::from_millis(100);
 const HEARTBEAT_TICKS: u32 = 1;
 
+/// Small, so that a snapshot has many.
+const CHUNK_LEN: usize = 512;
+
 /// No follower is ever too far behind.
 pub const RETAIN_ALL: Retention = Retention {
     count_max: usize::MAX,
     len_bytes_max: usize::MAX,
     streaming_count_max: usize::MAX,
     streaming_len_bytes_max: usize::MAX,
+    full_count: usize::MAX,
+    full_len_bytes: usize::MAX,
 };
 
 /// What an operator sets.
@@ -44,6 +54,8 @@ pub struct Config {
     pub election_ticks: u32,
     /// How many writes are remembered. Replicated state: the same on all machines of a world.
     pub remembered_max: usize,
+    /// MAX_BYTES.
+    pub max_bytes: u64,
 }
 
 impl Default for Config {
@@ -55,6 +67,7 @@ impl Default for Config {
             election_ticks: 4,
             // Few enough that some runs pass the window.
             remembered_max: 1000,
+            max_bytes: 0,
         }
     }
 }
@@ -109,7 +122,7 @@ pub struct Machine {
     pub life: u64,
     /// Where its log is.
     pub disk: MemDisk,
-    /// Where its state machine is.
+    /// The state that it was last started with, and what is beside it.
     pub map: MemMap,
     /// What its disk holds durably.
     pub witness: Witness,
@@ -138,6 +151,10 @@ pub struct Process {
     pub links: BTreeMap<usize, Link>,
     /// The write in flight.
     pub writing: Option<LogWrite>,
+    /// What the thread of transfers keeps.
+    pub transfers: Transfers<MemMap>,
+    /// Jobs for that thread, the one that is being done first.
+    pub jobs: VecDeque<Job<MemMap>>,
     /// Requests without an answer.
     pub unanswered: BTreeMap<(ConnectionId, u64), Pending>,
     /// Up to which index its committed entries were compared with the others'.
@@ -220,6 +237,37 @@ impl Machine {
         world_now: Duration,
         rng: &mut fastrand::Rng,
     ) -> std::result::Result<Result<Durable>, String> {
+        let (node, durable) = match self.try_boot(world_now, rng)? {
+            Ok(booted) => booted,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.process = Some(Process {
+            node,
+            inbox: Vec::new(),
+            is_awake: true,
+            links: BTreeMap::new(),
+            writing: None,
+            transfers: Transfers::with_chunks_of(CHUNK_LEN),
+            jobs: VecDeque::new(),
+            unanswered: BTreeMap::new(),
+            compared: 0,
+            led: 0,
+        });
+        Ok(Ok(durable))
+    }
+
+    /// A node on this machine, or why it refuses to start.
+    pub fn boot(&mut self, world_now: Duration, rng: &mut fastrand::Rng) -> Result<Node<MemMap>> {
+        let booted = self.try_boot(world_now, rng);
+        let booted = booted.unwrap_or_else(|found| panic!("{}: {found}", self.name));
+        booted.map(|(node, _)| node)
+    }
+
+    fn try_boot(
+        &mut self,
+        world_now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> std::result::Result<Result<(Node<MemMap>, Durable)>, String> {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
         self.life += 1;
@@ -230,22 +278,10 @@ impl Machine {
             Err(error) => return Ok(Err(error)),
         };
         let durable = self.witness.check_recovered(&recovery.contents)?;
+        self.map = self.live_map(recovery.contents.state)?;
         let recovered = RecoveredLog { log: recovery.log, contents: recovery.contents };
-        let node = match self.node(recovered, self.clock.read(world_now), rng) {
-            Ok(node) => node,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.process = Some(Process {
-            node,
-            inbox: Vec::new(),
-            is_awake: true,
-            links: BTreeMap::new(),
-            writing: None,
-            unanswered: BTreeMap::new(),
-            compared: 0,
-            led: 0,
-        });
-        Ok(Ok(durable))
+        let node = self.node(recovered, self.clock.read(world_now), rng);
+        Ok(node.map(|node| (node, durable)))
     }
 
     fn node(
@@ -280,6 +316,7 @@ impl Machine {
                 target_voters: 5,
                 dead_after: self.config.dead_after,
             },
+            max_bytes: self.config.max_bytes,
             mesh: crate::node::MeshSettings {
                 gossip: Default::default(),
                 address: identity.address.clone(),
@@ -289,6 +326,23 @@ impl Machine {
             },
         };
         Node::new(settings, identity, recovered, store, now)
+    }
+
+    /// The map of the state that the log names; all others are left over from transfers.
+    fn live_map(&self, state: u64) -> std::result::Result<MemMap, String> {
+        for other in self.map.states().into_iter().filter(|other| *other != state) {
+            let left_over = self.map.at(other).expect("it was just there");
+            left_over.remove().expect("a map in memory is removed");
+        }
+        self.map.at(state).ok_or_else(|| format!("state {state} is lost"))
+    }
+
+    /// What the map holds that the node serves from now, or would after a start.
+    pub fn map(&self) -> MemMap {
+        match &self.process {
+            Some(process) => self.map.at(process.node.state()).expect("the node has its state"),
+            None => self.map.clone(),
+        }
     }
 
     /// Ends the process at once. Gives the requests that nobody will answer.

@@ -9,9 +9,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::checkers::Checker;
-use super::machine::{Link, gossip_address};
+use super::machine::{Input, Link, gossip_address};
 use super::world::{Event, World};
-use crate::node::Input;
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::client::{Code, Hello, Identity, Role};
 use crate::wire::peer::{PeerFrame, peer_frame};
@@ -165,6 +164,9 @@ impl World {
         self.check(Checker::SaidIsDurable, said);
         if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
             self.tally.forwards += 1;
+        }
+        if let Some(peer_frame::Frame::SnapshotPart(part)) = &frame.frame {
+            self.chunks_sent.extend(part.chunk.iter().map(|chunk| (part.id, chunk.number)));
         }
         self.tally.frames += 1;
         self.trace.add(to as u64);

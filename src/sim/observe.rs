@@ -49,7 +49,8 @@ impl World {
 
     /// A machine's disk has something new.
     pub(super) fn note_durable(&mut self, i: usize, durable: Durable) {
-        let Durable { entries, vote, .. } = durable;
+        let Durable { entries, vote, is_installed, .. } = durable;
+        self.tally.snapshots += u64::from(is_installed);
         let mut found = Ok(());
         for (entry, term_before) in &entries {
             found = found.and_then(|()| self.watch.logs.durable(entry, *term_before));

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::checkers::Checker;
+use super::machine::Input;
 use super::world::World;
 use crate::node::ConnectionId;
-use crate::wire::client::{Op, Put, Request, Response, Txn, Write, op, request, response};
+use crate::wire::client::{
+    Op, Put, Request, Response, TransferLeader, Txn, Write, op, request, response,
+};
 
 /// What a client learns.
 pub struct Answer {
@@ -57,7 +60,7 @@ impl World {
         let pending = Pending { deadline: begins + timeout + self.drift_of(timeout), write };
         let process = self.machines[i].process.as_mut().expect("a machine that runs");
         process.unanswered.insert((connection, id), pending);
-        self.input(i, crate::node::Input::Request(connection, request));
+        self.input(i, Input::Request(connection, request));
         id
     }
 
@@ -74,6 +77,19 @@ impl World {
         let since = self.node(i).applied_index();
         let write = Write { request_id, since, txn: Some(Txn { success, ..Txn::default() }) };
         self.request(i, 0, timeout, request::Command::Write(write))
+    }
+
+    /// Has a machine lead, by an order of an operator.
+    ///
+    /// # Panics
+    /// If it does not lead then.
+    pub fn transfer_leader(&mut self, to: usize) {
+        let name = self.machines[to].name.clone();
+        let order = TransferLeader { name, raft_id: 0 };
+        self.request(to, 0, Duration::from_secs(30), request::Command::TransferLeader(order));
+        self.run_until("the order is done", |world| world.unanswered(to) == 0);
+        self.take_answers();
+        assert_eq!(self.leader(), Some(to));
     }
 
     /// What clients do and learn has each its own moment, in their order: several answers may come at one time.

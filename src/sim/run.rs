@@ -163,7 +163,8 @@ impl Run {
 
     fn report(self, seed: u64) -> Report {
         let Run { scenario, world, clients, .. } = self;
-        let World { trace, now, transcript, failure, mut tally, .. } = world;
+        let World { trace, now, transcript, failure, chunks_sent, mut tally, .. } = world;
+        tally.chunks = chunks_sent.len() as u64;
         tally.writes = clients.acknowledged() as u64;
         tally.reads = clients.reads;
         tally.aged_reads = clients.aged_reads;

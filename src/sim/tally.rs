@@ -52,5 +52,7 @@ tally! {
     aged_reads: "stale reads of known age",
     swaps: "swaps",
     forwards: "writes forwarded",
+    snapshots: "snapshots installed",
+    chunks: "chunks of snapshots",
     unknown: "histories without a verdict",
 }

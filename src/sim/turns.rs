@@ -10,10 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::checkers::Checker;
+use super::machine::Input;
 use super::world::{Event, World};
 use crate::log::{Prepare, is_no_space, prepare};
-use crate::node::{ConnectionId, Effects, Input, LogWrite, Token};
+use crate::node::{ConnectionId, Effects, LogWrite, Token};
 use crate::store::mem_map::MemMap;
+use crate::store::transfer::Job;
 use crate::store::{Commit, Scan};
 use crate::wire::client::{ServerFrame, server_frame};
 use crate::wire::peer::PeerFrame;
@@ -31,6 +33,7 @@ enum Effect {
     Prepare(Prepare),
     Commit(Commit<MemMap>),
     Scan(Token, Scan<MemMap>),
+    Transfer(Job<MemMap>),
     ReconnectAll,
 }
 
@@ -46,6 +49,7 @@ fn in_order(effects: Effects<MemMap>) -> Vec<Effect> {
         commit,
         retired,
         scans,
+        transfers,
         identity_changed,
     } = effects;
     drop(retired);
@@ -57,6 +61,7 @@ fn in_order(effects: Effects<MemMap>) -> Vec<Effect> {
     all.extend(prepare.map(Effect::Prepare));
     all.extend(commit.map(Effect::Commit));
     all.extend(scans.into_iter().map(|(token, scan)| Effect::Scan(token, scan)));
+    all.extend(transfers.into_iter().map(Effect::Transfer));
     all.extend(identity_changed.then_some(Effect::ReconnectAll));
     all
 }
@@ -120,6 +125,13 @@ impl World {
             Effect::Prepare(wish) => self.run_on_thread(i, Event::SegmentReady(wish)),
             Effect::Commit(commit) => self.run_on_thread(i, Event::CommitEnds(commit)),
             Effect::Scan(token, scan) => self.run_on_thread(i, Event::ScanEnds(token, scan)),
+            Effect::Transfer(job) => {
+                let jobs = &mut self.process(i).jobs;
+                jobs.push_back(job);
+                if jobs.len() == 1 {
+                    self.run_on_thread(i, Event::TransferEnds);
+                }
+            }
             Effect::ReconnectAll => {
                 for other in 0..self.machines.len() {
                     self.break_link(i, other);
@@ -140,6 +152,20 @@ impl World {
     fn run_on_thread(&mut self, i: usize, event: Event) {
         let takes_us = self.weather.thread_us.clone();
         self.schedule_within(i, takes_us, event);
+    }
+
+    /// One thread does the jobs of transfers, in their order.
+    pub(super) fn end_transfer(&mut self, i: usize) {
+        let process = self.process(i);
+        let job = process.jobs.pop_front().expect("it was begun");
+        let is_idle = process.jobs.is_empty();
+        let mut told = Vec::new();
+        let done = process.transfers.run(job, |news| told.push(news));
+        done.expect("maps in memory do not fail");
+        told.into_iter().for_each(|news| self.post(i, Input::Transfer(news)));
+        if !is_idle {
+            self.run_on_thread(i, Event::TransferEnds);
+        }
     }
 
     pub(super) fn prepare(&mut self, i: usize, wish: Prepare) {

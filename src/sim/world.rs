@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::checkers::witness::Witness;
 use super::checkers::{Checker, Failure, Finding, Watch};
-use super::machine::{Config, Machine, Process, TICK, Tear};
+use super::machine::{Config, Input, Machine, Process, TICK, Tear};
 use super::network::Network;
 use super::requests::Answer;
 use super::tally::Tally;
@@ -18,7 +18,7 @@ use super::trace::Trace;
 use super::weather::Weather;
 use crate::error::Error;
 use crate::log::Prepare;
-use crate::node::{Input, Token};
+use crate::node::Token;
 use crate::store::mem_map::MemMap;
 use crate::store::{Commit, Scan};
 use crate::wire::client::Identity;
@@ -37,6 +37,8 @@ pub(super) enum Event {
     CommitEnds(Commit<MemMap>),
     ScanEnds(Token, Scan<MemMap>),
     SegmentReady(Prepare),
+    /// The first job of the thread of transfers is done.
+    TransferEnds,
 }
 
 struct Scheduled {
@@ -64,6 +66,8 @@ pub struct World {
     pub(super) answers: Vec<Answer>,
     /// Machines that start are told where the others gossip.
     pub is_meshed: bool,
+    /// Chunks of snapshots that were sent: of which snapshot, and their numbers.
+    pub chunks_sent: Vec<(u64, u64)>,
     /// What happened, as far as it is told, if it is to be.
     pub transcript: Option<Vec<String>>,
     /// What happened, as one number.
@@ -98,6 +102,7 @@ impl World {
             last_moment: 0,
             answers: Vec::new(),
             is_meshed: false,
+            chunks_sent: Vec::new(),
             transcript: None,
             trace: Trace::default(),
             tally: Tally::default(),
@@ -324,6 +329,7 @@ impl World {
                 self.post(i, Input::Scanned(token, result));
             }
             Event::SegmentReady(wish) => self.prepare(i, wish),
+            Event::TransferEnds => self.end_transfer(i),
         }
     }
 

@@ -8,7 +8,8 @@
 //! - Read transactions are not tied to threads, so that a snapshot that was opened on the reactor can
 //!   be read elsewhere.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
 
 use super::map::{Batch, KeyRange, Map, Snapshot, Table};
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs, statvfs};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -63,11 +64,33 @@ impl LmdbMap {
         let tables = open_tables(&env).map_err(failed)?;
         env.force_sync().map_err(failed)?;
         // LMDB syncs its file, not the directory entry that leads to it.
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|e| Error::io(format!("sync the directory {}", dir.display()), e))?;
+        sync_dir(dir)?;
         Ok(LmdbMap { env, tables, dir: dir.into() })
     }
+}
+
+/// The name of the directory that holds the state of that number, below the data directory.
+pub fn state_dir_name(state: u64) -> String {
+    format!("state-{state}")
+}
+
+fn sync_dir(dir: &Path) -> Result<()> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|e| Error::io(format!("sync the directory {}", dir.display()), e))
+}
+
+/// Removes the directory of a state, durably, if there is one.
+fn remove_state_dir(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(format!("remove {}", dir.display()), e)),
+        Ok(()) => sync_dir(parent(dir)),
+    }
+}
+
+/// The data directory that a state's directory is in.
+fn parent(dir: &Path) -> &Path {
+    dir.parent().expect("the directory of a state is below the data directory")
 }
 
 /// Gives LMDB's table of readers its blocks. It is a sparse file, written to through memory: on a full disk the first use
@@ -133,6 +156,28 @@ impl Map for LmdbMap {
             }
             Err(e) => Err(Error::io(format!("reserve room in {}", self.dir.display()), e.into())),
         }
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        let stat =
+            statvfs(&*self.dir).map_err(|e| Error::io("look at the free space", e.into()))?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    fn sibling(&self, state: u64) -> Result<LmdbMap> {
+        let dir = parent(&self.dir).join(state_dir_name(state));
+        assert!(*dir != *self.dir, "state {state} is in use");
+        remove_state_dir(&dir)?;
+        fs::create_dir(&dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+        sync_dir(parent(&dir))?;
+        LmdbMap::open(&dir)
+    }
+
+    /// Where snapshots keep the files open, the kernel keeps what they show until they are closed.
+    fn remove(self) -> Result<()> {
+        let dir = self.dir.clone();
+        drop(self);
+        remove_state_dir(&dir)
     }
 
     fn commit(&self, batch: &Batch) -> Result<()> {

@@ -8,6 +8,7 @@
 //! - [`Map::commit`] is atomic over all tables, and durable when it returns.
 //! - A [`Snapshot`] shows the map as of one commit, whatever is committed after it.
 //! - Keys are in the order of their bytes.
+//! - A map lies beside others, each under the number of a state; one is live, and the log says which.
 
 #![forbid(unsafe_code)]
 
@@ -111,6 +112,16 @@ pub trait Map: Clone + Send + 'static {
     /// Makes sure that a batch of so many changes, with so many bytes, cannot meet a full disk. False if the disk has not
     /// enough room: nothing is changed then. Blocks.
     fn reserve(&self, changes: usize, len_bytes: usize) -> Result<bool>;
+
+    /// How many bytes the disk has free. Blocks.
+    fn free_bytes(&self) -> Result<u64>;
+
+    /// A new, empty map beside this one: that of another state, by its number. What was there under that number is removed.
+    /// Blocks.
+    fn sibling(&self, state: u64) -> Result<Self>;
+
+    /// Removes the map from the disk. What snapshots show stays, as long as they live. Blocks.
+    fn remove(self) -> Result<()>;
 
     /// Makes a batch durable. Blocks, so it runs on a store thread. After an error nothing is known
     /// about the map, and the node stops.

@@ -1,10 +1,11 @@
 //! The ordered map in memory, for tests and simulation. What was committed survives a "crash" of
-//! the state machine as long as a clone of the map is kept.
+//! the state machine as long as a clone of the map is kept, or of one beside it.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -14,37 +15,96 @@ use crate::error::Result;
 
 type Tables = [BTreeMap<Bytes, Bytes>; Table::ALL.len()];
 
+type SharedTables = Arc<Mutex<Arc<Tables>>>;
+
+/// The number of the state that a first map holds.
+const FIRST_STATE: u64 = 1;
+
 /// See the [module](self). Clones share one map.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MemMap {
-    tables: Arc<Mutex<Arc<Tables>>>,
+    state: u64,
+    tables: SharedTables,
+    /// What would be directories on a disk: all maps beside each other, this one among them.
+    states: Arc<Mutex<BTreeMap<u64, SharedTables>>>,
+    /// Of the disk that they would be on.
+    free_bytes: Arc<AtomicU64>,
 }
 
 /// A [`Snapshot`] of a [`MemMap`]. Two are equal if their maps hold the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemSnapshot(Arc<Tables>);
 
-impl MemMap {
-    fn lock(&self) -> MutexGuard<'_, Arc<Tables>> {
-        // A panic under the lock cannot leave half a batch that anyone would go on with: the
-        // process, or the test, is over.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+impl Default for MemMap {
+    /// An empty map, of the first state.
+    fn default() -> MemMap {
+        let tables = SharedTables::default();
+        let states = BTreeMap::from([(FIRST_STATE, tables.clone())]);
+        MemMap {
+            state: FIRST_STATE,
+            tables,
+            states: Arc::new(Mutex::new(states)),
+            free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
+        }
     }
+}
+
+impl MemMap {
+    /// The numbers of the states that there are.
+    pub fn states(&self) -> Vec<u64> {
+        lock(&self.states).keys().copied().collect()
+    }
+
+    /// The map of that state, if there is one.
+    pub fn at(&self, state: u64) -> Option<MemMap> {
+        let tables = lock(&self.states).get(&state)?.clone();
+        Some(self.beside(state, tables))
+    }
+
+    /// From now on the disk has that many bytes free, for this map and all beside it.
+    pub fn set_free_bytes(&self, free_bytes: u64) {
+        self.free_bytes.store(free_bytes, Ordering::Relaxed);
+    }
+
+    fn beside(&self, state: u64, tables: SharedTables) -> MemMap {
+        MemMap { state, tables, states: self.states.clone(), free_bytes: self.free_bytes.clone() }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under the lock cannot leave half a batch that anyone would go on with: the process, or
+    // the test, is over.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Map for MemMap {
     type Snapshot = MemSnapshot;
 
     fn snapshot(&self) -> Result<MemSnapshot> {
-        Ok(MemSnapshot(self.lock().clone()))
+        Ok(MemSnapshot(lock(&self.tables).clone()))
     }
 
     fn reserve(&self, _changes: usize, _len_bytes: usize) -> Result<bool> {
         Ok(true)
     }
 
+    fn free_bytes(&self) -> Result<u64> {
+        Ok(self.free_bytes.load(Ordering::Relaxed))
+    }
+
+    fn sibling(&self, state: u64) -> Result<MemMap> {
+        let tables = SharedTables::default();
+        lock(&self.states).insert(state, tables.clone());
+        Ok(self.beside(state, tables))
+    }
+
+    fn remove(self) -> Result<()> {
+        lock(&self.states).remove(&self.state);
+        Ok(())
+    }
+
     fn commit(&self, batch: &Batch) -> Result<()> {
-        let mut tables = self.lock();
+        let mut tables = lock(&self.tables);
         // Copies the tables if a snapshot still shows them.
         let tables = Arc::make_mut(&mut tables);
         for change in &batch.changes {

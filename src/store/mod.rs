@@ -36,6 +36,7 @@ mod remembered;
 mod scan;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -229,6 +230,11 @@ impl<M: Map> Store<M> {
             snapshot: self.map.snapshot()?,
             revision: self.meta.revision,
         }))
+    }
+
+    /// Whether a commit is running.
+    pub fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     /// Begins a commit of everything that was applied, if none is running and one is due: by length, by age,

@@ -112,10 +112,22 @@ impl Window {
                      directory away and let the node join anew with an empty one"
                 ))
             })?;
+            if !window.may_push(&entry) {
+                return Err(Error::Store(format!(
+                    "the request remembered for entry {} is out of order, or remembered twice: the file is damaged, \
+                     move the data directory away and let the node join anew with an empty one",
+                    entry.index
+                )));
+            }
             window.push(entry);
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(window)
+    }
+
+    /// The bounds it was made with.
+    pub fn bounds(&self) -> WindowBounds {
+        self.bounds
     }
 
     /// The encoded outcome of a request, if it is remembered.
@@ -142,6 +154,12 @@ impl Window {
         {
             rows.remove(self.evict().row_hash());
         }
+    }
+
+    /// Whether a request is above those that are remembered, and not among them.
+    fn may_push(&self, entry: &Remembered) -> bool {
+        let newest = self.order.back().map_or(self.floor, |(index, _)| *index);
+        entry.index > newest && !self.outcomes.contains_key(&entry.id)
     }
 
     fn push(&mut self, entry: Remembered) {

@@ -9,6 +9,7 @@ mod wire;
 mod copies;
 mod crowds;
 mod damage;
+mod differing;
 mod disk_full;
 mod http;
 mod limits;

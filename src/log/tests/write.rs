@@ -1,7 +1,8 @@
 //! What goes where, and comes back.
 
 use super::*;
-use crate::log::{Full, is_no_space};
+use crate::log::{Full, Prepare, is_no_space};
+use crate::wire::log::{EntryId, Snapshot};
 
 #[test]
 fn an_empty_directory_is_an_empty_log() {
@@ -173,4 +174,133 @@ fn names_of_segments() {
     {
         assert_eq!(segment::ordinal(name), None, "{name}");
     }
+}
+
+/// Entries of three blocks, so that each has a segment of its own. After each write all before it is released.
+#[test]
+fn a_log_that_is_kept_up_with_takes_three_segments() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk, SMALL, 1).log;
+    for index in 1..50 {
+        write(&disk, &mut log, &record(index, 2 * BLOCK_LEN));
+        log.release(index);
+        prepare_all(&disk, &mut log);
+        assert!(disk.list().unwrap().len() <= 3, "{:?}", disk.list());
+        assert_eq!(log.len_bytes(), (disk.list().unwrap().len() * SMALL) as u64);
+        if index % 7 == 0 {
+            log = open(&disk, SMALL, 1 + index as u32).log;
+            log.release(index);
+        }
+    }
+    let contents = open(&disk, SMALL, 1000).contents;
+    assert_eq!((contents.base, contents.last_index()), (EntryId { index: 48, term: 1 }, 49));
+}
+
+#[test]
+fn segments_that_were_kept_for_long_go_at_once_the_first_into_the_new_one() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk, SMALL, 1).log;
+    for index in 1..=6 {
+        write(&disk, &mut log, &record(index, 2 * BLOCK_LEN));
+    }
+    log.release(4);
+    let name = segment::file_name;
+    assert_eq!(
+        log.next_to_prepare(),
+        Some(Prepare {
+            ordinal: 7,
+            len_bytes: SMALL as u64,
+            recycle: Some(name(1)),
+            remove: vec![name(2), name(3), name(4)],
+        })
+    );
+}
+
+#[test]
+fn a_segment_stays_until_a_batch_behind_it_is_durable() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk, SMALL, 1).log;
+    write(&disk, &mut log, &record(1, 2 * BLOCK_LEN));
+    log.release(1);
+    // Segment 1 alone tells of what it held, until the first batch of segment 2 is on disk.
+    let second = Write::of(&disk, &mut log, &record(2, 2 * BLOCK_LEN));
+    let wish = log.next_to_prepare().unwrap();
+    assert_eq!((wish.ordinal, wish.recycle), (3, None));
+    prepare(&disk, &Prepare { recycle: None, ..wish }).unwrap();
+    log.prepared(3);
+    second.complete(&disk);
+    log.persisted(second.sequence);
+    write(&disk, &mut log, &record(3, 2 * BLOCK_LEN));
+    assert_eq!(log.next_to_prepare().unwrap().recycle, Some(segment::file_name(1)));
+}
+
+/// What another leader replaced does not hold a segment back: its index may be far ahead of what is ever applied.
+#[test]
+fn entries_that_were_replaced_do_not_count() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk, SMALL, 1).log;
+    let many: Vec<Entry> = (1..=900).map(|index| entry(1, index, "")).collect();
+    write(&disk, &mut log, &Record { entries: many, ..Record::default() });
+    log.release(7);
+    let replacing =
+        Record { entries: vec![entry(2, 8, vec![0; 3 * BLOCK_LEN])], ..Record::default() };
+    let replacing = Write::of(&disk, &mut log, &replacing);
+    // A crash now would bring them back, and 7 is in no other segment.
+    assert_eq!(log.next_to_prepare().unwrap().recycle, None);
+    let third = Prepare { ordinal: 3, len_bytes: SMALL as u64, recycle: None, remove: Vec::new() };
+    prepare(&disk, &third).unwrap();
+    log.prepared(3);
+    replacing.complete(&disk);
+    log.persisted(replacing.sequence);
+    write(&disk, &mut log, &record(9, 3 * BLOCK_LEN));
+    prepare_all(&disk, &mut log);
+    assert!(!disk.list().unwrap().contains(&segment::file_name(1)));
+
+    // The term of entry 7 went with the segment; the state machine knows it.
+    let contents = open(&disk, SMALL, 2).contents;
+    assert_eq!(contents.base, EntryId { index: 7, term: 0 });
+    let applied = EntryId { index: 7, term: 1 };
+    let start = contents.clone().start(applied).unwrap();
+    assert_eq!((start.base, start.entries.len()), (applied, 2));
+    let applied = EntryId { index: 8, term: 2 };
+    let start = contents.clone().start(applied).unwrap();
+    assert_eq!((start.base, start.entries.len()), (applied, 1));
+    for (index, term, says) in [
+        (6, 1, "what is between them is missing"),
+        (8, 1, "do not belong together"),
+        (10, 2, "a part of the log is missing"),
+    ] {
+        let refused = contents.clone().start(EntryId { index, term }).unwrap_err().to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn a_snapshot_voids_what_was_before_and_names_the_state() {
+    let disk = MemDisk::default();
+    let mut log = open(&disk, SMALL, 1).log;
+    for index in 1..=3 {
+        write(&disk, &mut log, &record(index, 2 * BLOCK_LEN));
+    }
+    let last = EntryId { index: 90, term: 4 };
+    let record = Record {
+        entries: vec![entry(4, 91, "")],
+        hard_state: Some(hard_state(5, 0, 90)),
+        snapshot: Some(Snapshot { last: Some(last), state: 2 }),
+        ..Record::default()
+    };
+    write(&disk, &mut log, &record);
+    let contents = open(&disk, SMALL, 2).contents;
+    assert_eq!((contents.base, contents.state, contents.last_index()), (last, 2, 91));
+    assert_eq!(contents.entries.len(), 1);
+    assert!(contents.start(EntryId { index: 3, term: 1 }).is_err(), "the old state machine");
+
+    // The segments behind it know of it.
+    for index in 92..=96 {
+        write(&disk, &mut log, &super::record(index, 2 * BLOCK_LEN));
+        log.release(index - 1);
+    }
+    let contents = open(&disk, SMALL, 3).contents;
+    assert_eq!((contents.state, contents.hard_state), (2, hard_state(5, 0, 90)));
+    assert!(contents.base.index > 90, "{:?}", contents.base);
 }

@@ -88,3 +88,14 @@ fn the_leader_crashes_and_comes_back() {
     quiet(&mut world);
     compare("election.txt", world);
 }
+
+#[test]
+fn a_node_that_is_far_behind_gets_a_snapshot() {
+    let mut world = super::snapshots::forgetful(1, 3);
+    let left = super::snapshots::leave_behind(&mut world, 40);
+    world.transcript = Some(Vec::new());
+    heading(&mut world, "A machine comes back, and lacks more than the leader's log has.");
+    world.start(left);
+    quiet(&mut world);
+    compare("snapshot.txt", world);
+}

@@ -4,15 +4,20 @@
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
-//!   [`limits`]: bounds. [`golden`]: transcripts.
+//!   [`limits`]: bounds; [`bounded`]: of the log. [`digests`], [`quota`]: states that differ, and that are full.
+//!   [`golden`]: transcripts.
 
+mod bounded;
+mod digests;
 mod forming;
 mod forwarding;
 mod golden;
 mod leaving;
 mod limits;
 mod membership;
+mod quota;
 mod returning;
+mod snapshots;
 mod storms;
 
 use std::ops::Range;

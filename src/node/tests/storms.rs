@@ -7,6 +7,7 @@ use crate::sim::linearizability::{Verdict, judge};
 use crate::sim::weather::Weather;
 use crate::sim::world::World;
 use crate::store::map::Map;
+use crate::store::tally;
 
 /// What a storm does, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +79,11 @@ pub(super) fn settle_accounts(world: &mut World, clients: &mut Clients) {
         world.is_settled()
             && world.running().iter().all(|&i| durable(world, i) == world.node(i).store.applied())
     });
-    let bytes = |i: usize| world.machines[i].map.snapshot().expect("a map in memory");
+    let bytes = |i: usize| world.machines[i].map().snapshot().expect("a map in memory");
     for i in world.running() {
         assert!(bytes(i) == bytes(0), "the maps of {i} and 0 differ");
+        let figures = tally(&bytes(i)).expect("the map is what it says of itself");
+        assert_eq!(figures.digest, world.node(i).store.digest());
     }
 }
 

@@ -190,3 +190,34 @@ fn nothing_is_offered_that_the_receiver_cannot_use() {
         assert_eq!(awaits, expected == 1);
     }
 }
+
+#[test]
+fn a_follower_whose_state_machine_is_stuck_takes_no_more_and_catches_up_later() {
+    const FULL: usize = 30;
+    for seed in 0..20 {
+        let mut crew = Crew::new(seed, 3, 0);
+        crew.serve();
+        let stuck = 1 + (crew.leader().unwrap() % 3);
+        let member = crew.members.get_mut(&stuck).unwrap();
+        member.is_stuck = true;
+        member.replica.settings.retention.full_count = FULL;
+        for _ in 0..100 {
+            crew.tick();
+            let Some(leader) = crew.leader() else { continue };
+            let many: Vec<_> = (0..10).map(|_| "command".into()).collect();
+            // Rejected if it has just lost the office.
+            let _ = crew.replica(leader).propose(&many);
+        }
+        let replica = crew.replica(stuck);
+        let count = replica.last_index() + 1 - replica.first_index();
+        assert!((FULL as u64..FULL as u64 + 40).contains(&count), "{count} entries in memory");
+        assert_eq!(replica.commit(), replica.last_index(), "it hears what is committed");
+        let term = replica.term();
+        assert!(crew.leader().is_some_and(|leader| leader != stuck));
+        assert_eq!(crew.replica(stuck).term(), term, "and does not ask for votes");
+
+        crew.members.get_mut(&stuck).unwrap().is_stuck = false;
+        crew.retain(KEPT);
+        assert_agreed(&mut crew);
+    }
+}

@@ -44,6 +44,8 @@ pub(super) struct Member {
     pub(super) membership: Membership,
     /// How far the state machine is.
     pub(super) applied: EntryId,
+    /// The state machine applies, and nothing of it gets on disk.
+    pub(super) is_stuck: bool,
     /// The state of which a snapshot was taken, until it is installed.
     taken: Option<(EntryId, Membership)>,
 }
@@ -299,6 +301,7 @@ impl Member {
             replica,
             membership: Membership::default(),
             applied: EntryId::default(),
+            is_stuck: false,
             taken: None,
         }
     }
@@ -312,8 +315,10 @@ impl Member {
             left.messages.append(&mut out.messages);
             left.offers.append(&mut out.offers);
             if out.persist.is_empty() && out.committed.is_empty() {
-                let conf_state = self.membership.conf_state.clone().unwrap_or_default();
-                self.replica.passed(self.applied, &conf_state);
+                if !self.is_stuck {
+                    let conf_state = self.membership.conf_state.clone().unwrap_or_default();
+                    self.replica.passed(self.applied, &conf_state);
+                }
                 return left;
             }
             for (number, record) in out.persist {

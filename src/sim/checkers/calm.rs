@@ -11,7 +11,7 @@ pub fn maps_agree(world: &World) -> Result<bool, String> {
     if !world.is_settled() || !running.iter().all(|&i| holds_all(i)) {
         return Ok(false);
     }
-    let bytes = |i: usize| world.machines[i].map.snapshot().map_err(|error| error.to_string());
+    let bytes = |i: usize| world.machines[i].map().snapshot().map_err(|error| error.to_string());
     let first = bytes(running[0])?;
     for &i in &running[1..] {
         if bytes(i)? != first {

@@ -45,6 +45,8 @@ pub struct Durable {
     pub vote: Option<(u64, u64)>,
     /// The term, the vote, the promise or the cluster is another.
     pub is_turning_point: bool,
+    /// A snapshot took the place of the log.
+    pub is_installed: bool,
 }
 
 impl Default for Witness {
@@ -76,6 +78,7 @@ impl Witness {
             self.truncate(0);
             (self.last, self.state) = (snapshot.last.unwrap_or_default(), snapshot.state);
             self.covered = self.last.index;
+            durable.is_installed = true;
         }
         for entry in record.entries {
             assert!(entry.index <= self.last.index + 1, "a gap in the log");

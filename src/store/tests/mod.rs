@@ -32,20 +32,20 @@ fn open() -> Store<MemMap> {
 }
 
 /// The real window reserves room for its many entries, which hundreds of stores do not need.
-fn small_window() -> WindowBounds {
+pub(super) fn small_window() -> WindowBounds {
     WindowBounds { entries_max: 64, len_bytes_max: 4096 }
 }
 
-fn id(number: u64) -> Bytes {
+pub(super) fn id(number: u64) -> Bytes {
     Bytes::copy_from_slice(&u128::from(number).to_be_bytes())
 }
 
-fn put(key: &[u8], value: &[u8]) -> Op {
+pub(super) fn put(key: &[u8], value: &[u8]) -> Op {
     let put = Put { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) };
     Op { op: Some(op::Op::Put(put)) }
 }
 
-fn delete(key: &[u8]) -> Op {
+pub(super) fn delete(key: &[u8]) -> Op {
     Op { op: Some(op::Op::Delete(Delete { key: Bytes::copy_from_slice(key) })) }
 }
 
@@ -54,7 +54,7 @@ fn delete_range(from: &[u8], to: &[u8]) -> Op {
     Op { op: Some(op::Op::DeleteRange(DeleteRange { from, to })) }
 }
 
-fn get(key: &[u8]) -> Op {
+pub(super) fn get(key: &[u8]) -> Op {
     Op { op: Some(op::Op::Get(GetOp { key: Bytes::copy_from_slice(key) })) }
 }
 
@@ -63,11 +63,11 @@ fn compare(key: &[u8], operator: compare::Operator, target: compare::Target) -> 
     Compare { key, operator: operator.into(), target: Some(target) }
 }
 
-fn ops(success: Vec<Op>) -> Txn {
+pub(super) fn ops(success: Vec<Op>) -> Txn {
     Txn { success, ..Txn::default() }
 }
 
-fn command(request_id: Bytes, since: u64, txn: Txn) -> Command {
+pub(super) fn command(request_id: Bytes, since: u64, txn: Txn) -> Command {
     Command { write: Some(Write { request_id, since, txn: Some(txn) }), ..Command::default() }
 }
 
@@ -78,7 +78,7 @@ fn apply<M: Map>(store: &mut Store<M>, txn: Txn) -> Outcome {
 }
 
 /// The revision and the results of a transaction that is to succeed.
-fn done<M: Map>(store: &mut Store<M>, txn: Txn) -> (u64, Vec<op_result::Result>) {
+pub(super) fn done<M: Map>(store: &mut Store<M>, txn: Txn) -> (u64, Vec<op_result::Result>) {
     match apply(store, txn) {
         Outcome::Done { revision, result: TxnResult { results, .. } } => {
             (revision, results.into_iter().map(|OpResult { result }| result.unwrap()).collect())
@@ -88,7 +88,7 @@ fn done<M: Map>(store: &mut Store<M>, txn: Txn) -> (u64, Vec<op_result::Result>)
 }
 
 /// Commits all that was applied.
-fn commit<M: Map>(store: &mut Store<M>) {
+pub(super) fn commit<M: Map>(store: &mut Store<M>) {
     if let Some(commit) = store.begin_commit(NOW, true) {
         drop(store.committed(commit.run().unwrap()));
     }
@@ -97,7 +97,7 @@ fn commit<M: Map>(store: &mut Store<M>) {
 }
 
 /// All rows of a map.
-fn rows<M: Map>(map: &M) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+pub(super) fn rows<M: Map>(map: &M) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
     let snapshot = map.snapshot().unwrap();
     let mut rows = Vec::new();
     for table in Table::ALL {

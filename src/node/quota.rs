@@ -1,0 +1,42 @@
+//! MAX_BYTES. It is replicated state, and each node has its own setting: the leader makes its setting that of the state, by
+//! an entry of the log. So it is the same for all whoever applies, and what was set on every node comes to hold with the
+//! first of them that leads.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Node, Stage};
+use crate::store::map::Map;
+use crate::wire::log::Command;
+
+/// The entry that the leader proposed last for its setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProposedQuota {
+    term: u64,
+    index: u64,
+}
+
+impl<M: Map> Node<M> {
+    /// Proposes this node's setting, if it leads and the state has another, and no such entry is on its way.
+    pub(super) fn propose_max_bytes(&mut self) {
+        let max_bytes = self.settings.max_bytes;
+        let applied = self.store.applied().index;
+        let Stage::Member(replica) = &mut self.stage else { return };
+        let term = replica.term();
+        let on_its_way = |it: ProposedQuota| it.term == term && it.index > applied;
+        if self.store.max_bytes() == max_bytes
+            || !replica.leads()
+            || self.stopping
+            || self.proposed_quota.is_some_and(on_its_way)
+        {
+            return;
+        }
+        let command =
+            Command { time_ms: self.now.wall_ms, max_bytes: Some(max_bytes), ..Command::default() };
+        // Rejected: it is proposed again with the next tick.
+        if let Ok((term, index)) = replica.propose(&[Bytes::from(command.encode_to_vec())]) {
+            ::log::info!("setting MAX_BYTES of the cluster to {max_bytes}");
+            self.proposed_quota = Some(ProposedQuota { term, index });
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A snapshot on its way out: chunk after chunk, from a read transaction.
+//!
+//! Invariant: a chunk that was read once is read again the same, byte for byte, however often, so that a receiver whose
+//! connection broke goes on where it was.
+
+#![forbid(unsafe_code)]
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::super::map::{KeyRange, Snapshot, Table};
+use super::chunk::{Row, checksum};
+use crate::error::Result;
+use crate::wire::snapshot::{Chunk, Header};
+
+/// See the [module](self). It keeps what the snapshot shows from being reused on disk: not to be kept long.
+pub struct Source<S: Snapshot> {
+    snapshot: S,
+    header: Header,
+    chunk_len: usize,
+    /// Where chunk `i + 1` begins, for each of which that is known.
+    starts: Vec<Start>,
+}
+
+/// The first row of a chunk, and the checksum up to there. An empty key: the first row of the table.
+struct Start {
+    table: Table,
+    key: Bytes,
+    crc: u32,
+}
+
+impl<S: Snapshot> Source<S> {
+    /// A snapshot with its header, in chunks of that many bytes of rows unless a single row is longer.
+    pub fn new(snapshot: S, header: Header, chunk_len: usize) -> Source<S> {
+        let first =
+            Start { table: Table::Data, key: Bytes::new(), crc: checksum(0, Some(&header), &[]) };
+        Source { snapshot, header, chunk_len, starts: vec![first] }
+    }
+
+    /// The chunk of that number. `None`: there is none after the last, or one before it was never read, so that nobody
+    /// knows yet where it begins. Blocks.
+    pub fn read(&mut self, number: u64) -> Result<Option<Chunk>> {
+        if number == 0 {
+            let header = Some(self.header.clone());
+            let crc = self.starts[0].crc;
+            return Ok(Some(Chunk { header, crc, ..Chunk::default() }));
+        }
+        let Some(start) = self.starts.get(number as usize - 1) else { return Ok(None) };
+        let (rows, next) = self.rows_from(start)?;
+        let crc = checksum(start.crc, None, &rows);
+        let is_last = next.is_none();
+        if let Some((table, key)) = next
+            && self.starts.len() as u64 == number
+        {
+            self.starts.push(Start { table, key, crc });
+        }
+        Ok(Some(Chunk { number, header: None, rows: rows.into(), is_last, crc }))
+    }
+
+    /// The rows of a chunk, and the first row of the next, if there is one.
+    fn rows_from(&self, start: &Start) -> Result<(Vec<u8>, Option<(Table, Bytes)>)> {
+        let mut rows = Vec::with_capacity(self.chunk_len);
+        let mut next = None;
+        for table in Table::ALL.into_iter().filter(|table| *table >= start.table) {
+            let from = if table == start.table { &start.key[..] } else { &[] };
+            self.snapshot.scan(table, KeyRange { from, to: &[] }, |key, value| {
+                let row = Row { table, key, value };
+                if !rows.is_empty() && rows.len() + row.encoded_len() > self.chunk_len {
+                    next = Some((table, Bytes::copy_from_slice(key)));
+                    return Ok(ControlFlow::Break(()));
+                }
+                row.put(&mut rows);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if next.is_some() {
+                break;
+            }
+        }
+        Ok((rows, next))
+    }
+}
