@@ -15,8 +15,9 @@
 //! - **No message overtakes a term or a vote.** From a change of term or vote until that is durable, *all* messages wait,
 //!   a leader's too: a sole voter with learners wins within one step, and raft-rs would send appends of a term whose
 //!   vote is not on disk.
-//! - **A change of the membership takes effect where the disk knows that it is committed.** A node that forgot that in a
-//!   crash would need the votes of the configuration before, and whoever was removed is gone for good.
+//! - **A change of the membership takes effect where the disk knows that it is committed**, and nothing is sent before that
+//!   either. A node that forgot it in a crash would need the votes of the configuration before, and whoever was removed, and
+//!   has heard of it, is gone for good.
 //! - **Election timeouts are ours**, drawn from a seeded generator: raft-rs would draw from the thread's.
 //! - A context of ReadIndex is never used twice ([`Confirmed`]).
 //! - **Entries leave memory only behind the state machine**: not before it has durably passed them. A snapshot that is
@@ -163,8 +164,9 @@ pub struct Replica {
     /// The number of the last record that was given out, and of the last that is durable.
     last_record: u64,
     persisted: u64,
-    /// The last record that changed term or vote: until it is durable, nothing is sent.
-    vote_record: u64,
+    /// The last record that changed term or vote, or with which a change of the membership takes effect: until it is durable,
+    /// nothing is sent.
+    awaited_record: u64,
     /// Messages that wait until a record is durable, in order.
     held: VecDeque<(u64, Message)>,
     /// Committed entries that wait until a record is durable, in order.
@@ -236,7 +238,7 @@ impl Replica {
             settings,
             last_record: 0,
             persisted: 0,
-            vote_record: 0,
+            awaited_record: 0,
             held: VecDeque::new(),
             held_committed: VecDeque::new(),
             undrained_len: 0,
@@ -423,21 +425,21 @@ impl Replica {
             out.persist.push((number, record));
             self.last_record = number;
             let hard_state = self.raw.raft.hard_state();
-            if self.recorded_vote != (hard_state.term, hard_state.vote) {
+            if changes_membership || self.recorded_vote != (hard_state.term, hard_state.vote) {
                 self.recorded_vote = (hard_state.term, hard_state.vote);
-                self.vote_record = number;
+                self.awaited_record = number;
             }
         }
         for message in ready.take_messages() {
             // A leader's: beside its own write.
-            let is_voting = self.vote_record > self.persisted && !planted(Bug::SendBeforeVote);
-            let waits_for = if is_voting { self.vote_record } else { 0 };
+            let is_voting = self.awaited_record > self.persisted && !planted(Bug::SendBeforeVote);
+            let waits_for = if is_voting { self.awaited_record } else { 0 };
             self.held.push_back((waits_for, message));
         }
         for message in ready.take_persisted_messages() {
             let waits_for = match message.msg_type {
                 _ if planted(Bug::AcknowledgeBeforeSync) => 0,
-                _ if self.vote_record > self.persisted => self.last_record,
+                _ if self.awaited_record > self.persisted => self.last_record,
                 // These speak for no entry of this log.
                 MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex => 0,
                 _ => self.last_record,

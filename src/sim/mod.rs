@@ -12,6 +12,9 @@
 //! - [`checkers`]: what must hold; [`observe`]: what they are told.
 //! - [`history`]: what clients asked and were answered, and when. [`linearizability`]: whether one store, asked by one client
 //!   at a time, could have given those answers. A history may as well be recorded from real processes.
+//!
+//! Whether the checkers see anything is found out by planting [bugs](crate::planted), one at a time. `tests` has the table:
+//! who finds each, and within how many seeds.
 
 pub mod budget;
 pub mod checkers;
@@ -26,6 +29,8 @@ pub mod requests;
 pub mod run;
 pub mod scenario;
 pub mod tally;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 pub mod turns;
 pub mod view;

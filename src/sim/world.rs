@@ -76,6 +76,8 @@ pub struct World {
     pub tally: Tally,
     /// Who looks on.
     pub watch: Watch,
+    /// Whether the states of machines are compared: not where a test makes one differ, for the nodes to notice.
+    pub compares_states: bool,
     /// The first that was found wrong.
     pub failure: Option<Failure>,
     /// Goes on after a failure, which whoever runs the world looks for; else it panics.
@@ -107,6 +109,7 @@ impl World {
             trace: Trace::default(),
             tally: Tally::default(),
             watch: Watch::default(),
+            compares_states: true,
             failure: None,
             is_lenient: false,
             lost: Vec::new(),
