@@ -463,10 +463,10 @@ impl Replica {
     }
 
     fn release_held(&mut self, out: &mut Outputs) {
-        while let Some((_, entry)) =
-            self.held_committed.pop_front_if(|(waits_for, _)| *waits_for <= self.persisted)
+        while let Some((waits_for, _)) = self.held_committed.front()
+            && *waits_for <= self.persisted
         {
-            out.committed.push(entry);
+            out.committed.extend(self.held_committed.pop_front().map(|(_, entry)| entry));
         }
         let mut waiting = VecDeque::new();
         for (waits_for, message) in self.held.drain(..) {
