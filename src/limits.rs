@@ -176,7 +176,7 @@ pub const SNAPSHOT_WINDOW: u64 = 4;
 /// Bytes of rows that the receiver of a snapshot commits at once,
 pub const SNAPSHOT_BATCH_LEN: usize = 4 * MIB;
 /// and how many.
-pub const SNAPSHOT_BATCH_ROWS: usize = 8 * KIB;
+pub const SNAPSHOT_BATCH_ROWS: usize = 4 * KIB;
 /// Bytes of a store's meta data: the membership is most of it.
 pub const SNAPSHOT_META_LEN_MAX: usize = MIB;
 /// Snapshots that a node keeps open for others, nodes and clients together.

@@ -113,3 +113,46 @@ impl<T> Journal<T> {
         self.log.prepared(ordinal);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::format::BLOCK_LEN;
+    use crate::log::{MemDisk, prepare, recover};
+    use crate::wire::log::{Entry, EntryId, HardState, Snapshot};
+
+    const SEGMENT_LEN: usize = 16 * BLOCK_LEN;
+
+    /// Were it written with the entries before it, they would be taken for what comes after it.
+    #[test]
+    fn a_snapshot_begins_a_batch_and_what_follows_may_go_with_it() {
+        let disk = MemDisk::default();
+        let mut journal = Journal::new(recover(&disk, SEGMENT_LEN, 1).unwrap().log);
+        let entry = |index| Record {
+            entries: vec![Entry { term: 1, index, ..Entry::default() }],
+            ..Record::default()
+        };
+        let snapshot = |index, state| Record {
+            snapshot: Some(Snapshot { last: Some(EntryId { index, term: 1 }), state }),
+            hard_state: Some(HardState { commit: index, ..HardState::default() }),
+            ..Record::default()
+        };
+        let records = [entry(1), entry(2), snapshot(9, 2), entry(10), snapshot(19, 3), entry(20)];
+        for (number, record) in records.into_iter().enumerate() {
+            journal.push(record, number);
+        }
+        let wish = journal.next_to_prepare().unwrap();
+        prepare(&disk, &wish).unwrap();
+        journal.prepared(wish.ordinal);
+        let mut followed = Vec::new();
+        while let Some(write) = journal.next_write() {
+            let name = crate::log::segment::file_name(write.place.ordinal);
+            disk.write_at(&name, write.place.offset, &write.bytes).unwrap();
+            followed.push(journal.persisted(write.sequence));
+        }
+        assert_eq!(followed, [vec![0, 1], vec![2, 3], vec![4, 5]]);
+        let contents = recover(&disk, SEGMENT_LEN, 2).unwrap().contents;
+        assert_eq!((contents.base, contents.state), (EntryId { index: 19, term: 1 }, 3));
+        assert_eq!(contents.last_index(), 20);
+    }
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, WithoutTls};
 
-use super::map::{Batch, KeyRange, Map, Snapshot, Table};
+use super::map::{Batch, KeyRange, Map, Snapshot, Table, room_of_commit};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs, statvfs};
 use rustix::io::Errno;
 
@@ -26,8 +26,6 @@ use crate::limits::{MAP_LEN, MAP_READERS_MAX};
 
 /// LMDB's pages are as long as the kernel's.
 const PAGE_LEN: u64 = 4096;
-/// Pages that any commit may take: for the list of free pages, and the roots of the tables.
-const RESERVED_PAGES: u64 = 1024;
 
 type Tables = [Database<'static, Bytes, Bytes>; Table::ALL.len()];
 
@@ -138,9 +136,7 @@ impl Map for LmdbMap {
     fn reserve(&self, changes: usize, len_bytes: usize) -> Result<bool> {
         let info = self.env.info();
         let used = (info.last_page_number as u64 + 1) * PAGE_LEN;
-        // Each change copies a leaf and adds a little to the branches above; long values have pages of their own.
-        let pages = 2 * changes as u64 + RESERVED_PAGES;
-        let growth = pages * PAGE_LEN + 2 * len_bytes as u64;
+        let growth = room_of_commit(changes, len_bytes);
         let file = self
             .env
             .try_clone_inner_file()

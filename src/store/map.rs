@@ -101,6 +101,14 @@ impl Batch {
     }
 }
 
+/// Room that a commit of so many changes, with so many bytes, may take on disk: each copies a page or two, long values have
+/// pages of their own, and every commit writes the list of free pages and the roots of the tables.
+pub fn room_of_commit(changes: usize, len_bytes: usize) -> u64 {
+    const PAGE_LEN: u64 = 4096;
+    const PAGES_MIN: u64 = 1024;
+    (2 * changes as u64 + PAGES_MIN) * PAGE_LEN + 2 * len_bytes as u64
+}
+
 /// The map: a handle that may be cloned and sent to the thread that commits.
 pub trait Map: Clone + Send + 'static {
     /// See [`Snapshot`].

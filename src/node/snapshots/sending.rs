@@ -1,5 +1,6 @@
 //! Snapshots on their way out: offered, read and sent as they are asked for, and closed.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{Node, Stage, is_among, mib};
@@ -25,8 +26,14 @@ pub(super) struct Sending {
     offered: Duration,
     /// When something was last asked of it.
     asked: Option<Duration>,
-    /// Whether the last chunk was sent.
-    is_sent: bool,
+    /// Chunks that are to be read next; each once the one before was.
+    wanted: Range<u64>,
+    /// Whether the thread is reading one.
+    is_reading: bool,
+    /// Chunks below this number were read.
+    read: u64,
+    /// The number of the last chunk, once it was read.
+    last: Option<u64>,
     /// When consensus last had the member asked whether it has it.
     probed: Duration,
     len_bytes: u64,
@@ -105,7 +112,10 @@ impl<M: Map> Node<M> {
             begun: now,
             offered: now,
             asked: None,
-            is_sent: false,
+            wanted: 0..0,
+            is_reading: false,
+            read: 0,
+            last: None,
             probed: now,
             len_bytes: 0,
         };
@@ -124,8 +134,8 @@ impl<M: Map> Node<M> {
         match self.snapshots.sending.get_mut(&id).filter(is_its) {
             Some(sending) => {
                 sending.asked = Some(self.now.monotonic);
-                let until = until.min(first.saturating_add(SNAPSHOT_WINDOW));
-                self.effects.transfers.push(Job::Read { id, from: first, until });
+                sending.want(first, until);
+                self.effects.transfers.extend(sending.read_next(id));
             }
             None => {
                 let gone = Frame::SnapshotPart(SnapshotPart { id, chunk: None });
@@ -138,10 +148,13 @@ impl<M: Map> Node<M> {
     pub(super) fn send_part(&mut self, id: u64, chunk: Chunk) {
         let Some(sending) = self.snapshots.sending.get_mut(&id) else { return };
         sending.len_bytes += chunk.rows.len() as u64;
-        sending.is_sent |= chunk.is_last;
+        sending.is_reading = false;
+        sending.read = sending.read.max(chunk.number + 1);
+        sending.last = sending.last.or(chunk.is_last.then_some(chunk.number));
         self.counters.snapshot_bytes_sent += chunk.rows.len() as u64;
         let part = Frame::SnapshotPart(SnapshotPart { id, chunk: Some(chunk) });
         self.effects.frames.push((sending.to, peers::frame(part)));
+        self.effects.transfers.extend(sending.read_next(id));
     }
 
     pub(super) fn tend_sending(&mut self) {
@@ -161,7 +174,8 @@ impl<M: Map> Node<M> {
                 sending.offered = now;
                 let offer = Frame::SnapshotOffer(sending.offer.clone());
                 self.effects.frames.push((sending.to, peers::frame(offer)));
-            } else if sending.is_sent && now >= sending.probed.max(idle_since) + 2 * patience {
+            } else if sending.last.is_some() && now >= sending.probed.max(idle_since) + 2 * patience
+            {
                 // Its word that it has the snapshot may be lost. If it has not, consensus comes back with an offer.
                 sending.probed = now;
                 replica.snapshot_sent(sending.to);
@@ -211,6 +225,29 @@ impl<M: Map> Node<M> {
 }
 
 impl Sending {
+    /// Notes that chunks are asked for. What was asked for before, and in between, is wanted all the same, but no more at once
+    /// than a receiver may ask for.
+    fn want(&mut self, from: u64, until: u64) {
+        let until = until.min(from.saturating_add(SNAPSHOT_WINDOW));
+        let wanted = &mut self.wanted;
+        // One that begins before has lost what came since.
+        let until = if from < wanted.start { until } else { until.max(wanted.end) };
+        let start = wanted.start.min(from);
+        *wanted = start..until.min(start.saturating_add(2 * SNAPSHOT_WINDOW));
+    }
+
+    /// The chunk to be read now, if there is one: no more than one at a time, and in order the first time.
+    fn read_next<M: Map>(&mut self, id: u64) -> Option<Job<M>> {
+        let number = self.wanted.start;
+        let exists = number <= self.read && self.last.is_none_or(|last| number <= last);
+        if self.is_reading || self.wanted.is_empty() || !exists {
+            return None;
+        }
+        self.is_reading = true;
+        self.wanted.start += 1;
+        Some(Job::Read { id, from: number, until: number + 1 })
+    }
+
     /// Why it is to be closed now, if it is. `seen` is how the leader sees the member, `nonce` the start of it that is
     /// connected.
     fn end(

@@ -205,7 +205,7 @@ fn a_leader_that_dies_while_it_sends_is_followed_by_one_that_sends_another() {
         let left = leave_behind(&mut world, 200);
         let leader = world.leader().unwrap();
         world.start(left);
-        let chunks = 1 + seed as usize;
+        let chunks = 1 + seed as usize % 30;
         world.run_until("some chunks are sent", |world| world.chunks_sent.len() > chunks);
         world.crash(leader);
         // The third has the log and one vote. The other vote is that of the node that is behind.

@@ -23,10 +23,12 @@ pub struct Source<S: Snapshot> {
     starts: Vec<Start>,
 }
 
-/// The first row of a chunk, and the checksum up to there. An empty key: the first row of the table.
+/// A row, by its table and key. An empty key: the first row of the table.
+type Place = (Table, Bytes);
+
+/// The first row of a chunk, and the checksum up to there.
 struct Start {
-    table: Table,
-    key: Bytes,
+    row: Place,
     crc: u32,
 }
 
@@ -34,7 +36,7 @@ impl<S: Snapshot> Source<S> {
     /// A snapshot with its header, in chunks of that many bytes of rows unless a single row is longer.
     pub fn new(snapshot: S, header: Header, chunk_len: usize) -> Source<S> {
         let first =
-            Start { table: Table::Data, key: Bytes::new(), crc: checksum(0, Some(&header), &[]) };
+            Start { row: (Table::Data, Bytes::new()), crc: checksum(0, Some(&header), &[]) };
         Source { snapshot, header, chunk_len, starts: vec![first] }
     }
 
@@ -47,23 +49,23 @@ impl<S: Snapshot> Source<S> {
             return Ok(Some(Chunk { header, crc, ..Chunk::default() }));
         }
         let Some(start) = self.starts.get(number as usize - 1) else { return Ok(None) };
-        let (rows, next) = self.rows_from(start)?;
+        let (rows, next) = self.rows_from(&start.row)?;
         let crc = checksum(start.crc, None, &rows);
         let is_last = next.is_none();
-        if let Some((table, key)) = next
+        if let Some(row) = next
             && self.starts.len() as u64 == number
         {
-            self.starts.push(Start { table, key, crc });
+            self.starts.push(Start { row, crc });
         }
         Ok(Some(Chunk { number, header: None, rows: rows.into(), is_last, crc }))
     }
 
-    /// The rows of a chunk, and the first row of the next, if there is one.
-    fn rows_from(&self, start: &Start) -> Result<(Vec<u8>, Option<(Table, Bytes)>)> {
+    /// The rows of a chunk that begins there, and the first row of the next, if there is one.
+    fn rows_from(&self, (first, key): &Place) -> Result<(Vec<u8>, Option<Place>)> {
         let mut rows = Vec::with_capacity(self.chunk_len);
         let mut next = None;
-        for table in Table::ALL.into_iter().filter(|table| *table >= start.table) {
-            let from = if table == start.table { &start.key[..] } else { &[] };
+        for table in Table::ALL.into_iter().filter(|table| table >= first) {
+            let from = if table == *first { &key[..] } else { &[] };
             self.snapshot.scan(table, KeyRange { from, to: &[] }, |key, value| {
                 let row = Row { table, key, value };
                 if !rows.is_empty() && rows.len() + row.encoded_len() > self.chunk_len {

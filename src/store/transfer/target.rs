@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 
-use super::super::map::{Batch, Map, Table};
+use super::super::map::{Batch, Map, Table, room_of_commit};
 use super::super::record::RecordRef;
 use super::super::{Figures, Store, Tally, WindowBounds};
 use super::chunk::{Refused, Row, TRANSFER_FORMAT, is_intact};
@@ -138,8 +138,9 @@ impl<M: Map> Target<M> {
     }
 
     fn commit(&mut self) -> Result<(), Failure> {
-        check_room(&self.map, self.batch_len as u64)?;
-        if !self.map.reserve(self.batch.changes.len(), self.batch_len)? {
+        let changes = self.batch.changes.len();
+        check_room(&self.map, room_of_commit(changes, self.batch_len))?;
+        if !self.map.reserve(changes, self.batch_len)? {
             return Err(no_room("the disk is full").into());
         }
         self.map.commit(&self.batch)?;

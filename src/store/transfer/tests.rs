@@ -447,9 +447,11 @@ fn on_disk_a_state_is_a_directory() {
     let in_data = before.iter().filter(|(table, ..)| *table == Table::Data);
     assert_eq!(found.len(), in_data.count());
     // Another one, that is given up.
-    run(&mut transfers, Job::Begin(6, built.incoming(3), header));
+    run(&mut transfers, Job::Begin(6, built.incoming(3), header.clone()));
     assert!(path("state-3").exists());
-    run(&mut transfers, Job::Abandon(6));
+    run(&mut transfers, Job::Begin(7, built.incoming(3), header));
+    assert!(path("state-3").exists(), "begun anew, under the same number");
+    run(&mut transfers, Job::Abandon(7));
     assert!(!path("state-3").exists());
     drop(built);
     let reopened = LmdbMap::open(&path("state-2")).unwrap();
