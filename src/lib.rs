@@ -31,7 +31,8 @@
 //! - [`gossip`]: who is there, who has died, how far away each is.
 //! - [`http`], [`metrics`]: what a node tells of itself.
 //! - [`limits`], [`error`]: every bound, and the one error type.
-//! - [`sim`]: the judges of what clients saw.
+//! - [`sim`]: whole nodes in a seeded world, what must hold of them, and the judges of what clients saw. [`planted`]: bugs
+//!   for it to find.
 //! - [`client`], [`cli`]: the other end: the client library, and the command line over it.
 //!
 //! ARCHITECTURE.md has the way of a write file by file, the invariants, and what was chosen against what.
@@ -46,6 +47,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod node;
+pub mod planted;
 pub mod replica;
 pub mod shell;
 pub mod sim;

@@ -19,23 +19,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error",   &["wire"]),
     ("metrics", &[]),
     ("config",  &["limits", "error"]),
-    ("replica", &["wire", "limits", "error"]),
-    ("log",     &["wire", "limits", "error"]),
-    ("store",   &["wire", "limits", "error"]),
-    ("gossip",  &["wire", "limits", "metrics"]),
-    ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
+    ("planted", &[]),
+    ("replica", &["wire", "limits", "error", "planted"]),
+    ("log",     &["wire", "limits", "error", "planted"]),
+    ("store",   &["wire", "limits", "error", "planted"]),
+    ("gossip",  &["wire", "limits", "metrics", "planted"]),
+    ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics", "planted"]),
     ("http",    &["limits", "metrics"]),
     ("client",  &["wire", "limits", "error"]),
     ("cli",     &["client", "store", "wire", "limits"]),
     ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
-    ("sim",     &["node", "replica", "log", "store", "gossip", "wire", "limits", "error", "metrics"]),
-    ("bin",     &["shell", "cli", "config", "error"]),
+    ("sim",     &["node", "replica", "log", "store", "gossip", "wire", "limits", "error", "metrics", "planted"]),
+    ("bin",     &["shell", "cli", "config", "error", "sim", "planted"]),
 ];
 
 /// Rooms with neither clock, randomness, socket, file nor thread, and the one file in them that is their way to the disk.
 const PURE: &[&str] = &[
     "limits", "wire", "error", "metrics", "config", "replica", "log", "store", "node", "http",
-    "gossip", "sim",
+    "gossip", "sim", "planted",
 ];
 const IMPURE_FILES: &[&str] = &["src/store/lmdb.rs"];
 

@@ -9,6 +9,7 @@ use super::packet::reachable;
 use super::rtt::Rtt;
 use super::suspicion::Suspicion;
 use super::{Gossip, Topic, same_cluster};
+use crate::planted::{Bug, planted};
 use crate::wire::gossip::{Node, Update, Verdict, update::News, verdict::Kind};
 
 impl Gossip {
@@ -237,7 +238,7 @@ impl Gossip {
     }
 
     fn refute(&mut self, now: Duration, said: u64) {
-        if self.leaving {
+        if self.leaving || planted(Bug::NeverRefute) {
             return;
         }
         self.counters.refuted += 1;

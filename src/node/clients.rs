@@ -13,6 +13,7 @@ use crate::limits::{
     REQUEST_TIMEOUT_DEFAULT, REQUEST_TIMEOUT_MAX, REQUESTS_LEN_MAX, REQUESTS_MAX,
     TURN_REPLIES_LEN_MAX,
 };
+use crate::planted::{Bug, planted};
 use crate::store::map::Map;
 use crate::wire::client::{
     self as wire, Code, Error as Refusal, Response, ServerFrame, request, response, server_frame,
@@ -70,7 +71,7 @@ impl<M: Map> Node<M> {
             }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
-                if get.stale {
+                if get.stale || planted(Bug::ReadWithoutRound) {
                     self.has_data().map_err(Refused)?;
                     return self.get_stale(&get.key).map(Some);
                 }
@@ -235,7 +236,7 @@ impl<M: Map> Node<M> {
                     doubtful && waited(patience) || waited(4 * patience)
                 }
             };
-            now >= request.deadline || waits_in_vain
+            now >= request.deadline && !planted(Bug::ForgetDeadline) || waits_in_vain
         });
         due.retain(|token| {
             let is_late = self.requests.get(*token).is_some_and(|it| now >= it.deadline);

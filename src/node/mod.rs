@@ -52,6 +52,7 @@ use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
 use crate::log::{Contents, Log, Prepare, Start};
 use crate::metrics::Counters;
+use crate::planted::{Bug, planted};
 use crate::replica::formation::Formation;
 use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
@@ -464,7 +465,11 @@ impl<M: Map> Node<M> {
             && let Some(conf_state) = membership.and_then(|known| known.conf_state.as_ref())
         {
             replica.passed(entry_id(durable), conf_state);
-            self.journal.release(durable.index.min(replica.unneeded_index()));
+            let unneeded = match planted(Bug::ReleaseTooEarly) {
+                true => self.store.applied().index,
+                false => durable.index.min(replica.unneeded_index()),
+            };
+            self.journal.release(unneeded);
         }
     }
 
@@ -546,6 +551,14 @@ impl<M: Map> Node<M> {
     /// The identity, as the node greets others with.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Consensus, for those who look on; `None` while the node belongs to no cluster.
+    pub fn replica(&self) -> Option<&Replica> {
+        match &self.stage {
+            Stage::Member(replica) => Some(replica),
+            _ => None,
+        }
     }
 
     /// The state machine, for those who look on.

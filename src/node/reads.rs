@@ -8,6 +8,7 @@ use super::requests::{Origin, Work};
 use super::{Node, Stage, Token};
 use crate::error::Result;
 use crate::limits::SCANS_MAX;
+use crate::planted::{Bug, planted};
 use crate::replica::Confirmed;
 use crate::store::ScanResult;
 use crate::store::map::Map;
@@ -81,6 +82,7 @@ impl<M: Map> Node<M> {
     pub(super) fn serve_reads(&mut self) -> Result<()> {
         while let Some(rounds) = self.reads.next_applied(self.store.applied().index) {
             for Confirmed { begun, tokens, .. } in rounds {
+                let begun = if planted(Bug::YoungerThanItIs) { self.now.monotonic } else { begun };
                 self.reads.fresh_at = self.reads.fresh_at.max(Some(begun));
                 for token in tokens {
                     self.serve_read(token)?;

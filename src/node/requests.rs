@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::orders::Order;
 use crate::limits::{REQUESTS_LEN_MAX, REQUESTS_MAX};
+use crate::planted::{Bug, planted};
 use crate::wire::client::{Range, Write};
 use prost::Message;
 
@@ -172,6 +173,9 @@ impl Requests {
     /// The entry at `index` was applied: gives the write that it came from, if it was proposed here, and the writes that
     /// other terms had proposed for this index or before: those were replaced, and are lost.
     pub fn applied(&mut self, index: u64, term: u64) -> (Option<Token>, Vec<Token>) {
+        if planted(Bug::AnswerByArrival) {
+            return (self.proposed.pop_first().map(|(_, token)| token), Vec::new());
+        }
         let mut done = None;
         let mut lost = Vec::new();
         while let Some((&(at, of), &token)) = self.proposed.first_key_value()

@@ -26,6 +26,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::planted::{Bug, planted};
 use crate::wire::client::Identity;
 use crate::wire::log::{MemberInfo, Promise, Standing};
 use crate::wire::peer::{
@@ -364,6 +365,7 @@ impl Formation {
         let granted = match &self.promise {
             _ if self.is_blocked() => false,
             None => true,
+            Some(_) if planted(Bug::PromiseTwice) => true,
             Some(held) => {
                 held.raft_id == candidate.raft_id
                     && (held.starts, held.attempt) <= (candidate.starts, candidate.attempt)

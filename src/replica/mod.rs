@@ -15,6 +15,9 @@
 //! - **No message overtakes a term or a vote.** From a change of term or vote until that is durable, *all* messages wait,
 //!   a leader's too: a sole voter with learners wins within one step, and raft-rs would send appends of a term whose
 //!   vote is not on disk.
+//! - **A change of the membership takes effect where the disk knows that it is committed**, and nothing is sent before that
+//!   either. A node that forgot it in a crash would need the votes of the configuration before, and whoever was removed, and
+//!   has heard of it, is gone for good.
 //! - **Election timeouts are ours**, drawn from a seeded generator: raft-rs would draw from the thread's.
 //! - A context of ReadIndex is never used twice ([`Confirmed`]).
 //! - **Entries leave memory only behind the state machine**: not before it has durably passed them. A snapshot that is
@@ -44,6 +47,7 @@ use raft::{Config, RawNode, StateRole};
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::planted::{Bug, planted};
 use crate::wire::log::{self as wire, ConfChange, EntryId, Membership, Record};
 use crate::wire::peer::RaftMessage;
 
@@ -160,10 +164,13 @@ pub struct Replica {
     /// The number of the last record that was given out, and of the last that is durable.
     last_record: u64,
     persisted: u64,
-    /// The last record that changed term or vote: until it is durable, nothing is sent.
-    vote_record: u64,
+    /// The last record that changed term or vote, or with which a change of the membership takes effect: until it is durable,
+    /// nothing is sent.
+    awaited_record: u64,
     /// Messages that wait until a record is durable, in order.
     held: VecDeque<(u64, Message)>,
+    /// Committed entries that wait until a record is durable, in order.
+    held_committed: VecDeque<(u64, Committed)>,
     /// Bytes of entries that came since the last drain.
     undrained_len: usize,
     /// Term and vote of the last record.
@@ -190,6 +197,9 @@ impl Replica {
             )));
         }
         hard_state.commit = hard_state.commit.max(applied);
+        if planted(Bug::ForgetVote) {
+            hard_state.vote = 0;
+        }
         let config = Config {
             id: settings.raft_id,
             election_tick: (settings.election_ticks * FINE_TICKS) as usize,
@@ -228,8 +238,9 @@ impl Replica {
             settings,
             last_record: 0,
             persisted: 0,
-            vote_record: 0,
+            awaited_record: 0,
             held: VecDeque::new(),
+            held_committed: VecDeque::new(),
             undrained_len: 0,
             reads_asked_of: (0, 0),
             recorded_vote: (hard_state.term, hard_state.vote),
@@ -288,6 +299,7 @@ impl Replica {
         // raft-rs refuses what is not for it (a stranger's answer, say): such a message is simply lost.
         let _ = self.raw.step(message);
         self.own_election_timeout();
+        self.commit_wrongly();
         Ok(())
     }
 
@@ -400,26 +412,34 @@ impl Replica {
     fn drain_one(&mut self, out: &mut Outputs) {
         let mut ready = self.raw.ready();
         let number = ready.number();
-        // A commit index alone is not worth a write: it travels with the next record.
-        if ready.must_sync() {
+        let committed_entries = ready.take_committed_entries();
+        let changes_membership =
+            committed_entries.iter().any(|entry| entry.entry_type != EntryType::EntryNormal);
+        // A commit index alone is not worth a write, but for a change of the membership: it travels with the next record.
+        if ready.must_sync() || changes_membership {
             let installed = (!ready.snapshot().is_empty()).then(|| self.reset_to_snapshot());
+            if installed.is_some() {
+                self.held_committed.clear();
+            }
             let record = Record { snapshot: installed, ..self.record(ready.take_entries()) };
             out.persist.push((number, record));
             self.last_record = number;
             let hard_state = self.raw.raft.hard_state();
-            if self.recorded_vote != (hard_state.term, hard_state.vote) {
+            if changes_membership || self.recorded_vote != (hard_state.term, hard_state.vote) {
                 self.recorded_vote = (hard_state.term, hard_state.vote);
-                self.vote_record = number;
+                self.awaited_record = number;
             }
         }
         for message in ready.take_messages() {
             // A leader's: beside its own write.
-            let waits_for = if self.vote_record > self.persisted { self.vote_record } else { 0 };
+            let is_voting = self.awaited_record > self.persisted && !planted(Bug::SendBeforeVote);
+            let waits_for = if is_voting { self.awaited_record } else { 0 };
             self.held.push_back((waits_for, message));
         }
         for message in ready.take_persisted_messages() {
             let waits_for = match message.msg_type {
-                _ if self.vote_record > self.persisted => self.last_record,
+                _ if planted(Bug::AcknowledgeBeforeSync) => 0,
+                _ if self.awaited_record > self.persisted => self.last_record,
                 // These speak for no entry of this log.
                 MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex => 0,
                 _ => self.last_record,
@@ -432,15 +452,22 @@ impl Replica {
                 .into_iter()
                 .filter_map(|state| self.reads.confirm(&state.request_ctx, state.index)),
         );
-        out.committed.extend(ready.take_committed_entries().into_iter().map(committed));
+        let waits_for = if changes_membership { number } else { 0 };
+        let committed_entries = committed_entries.into_iter().map(committed);
+        self.held_committed.extend(committed_entries.map(|entry| (waits_for, entry)));
         self.raw.advance_append_async(ready);
-        if self.persisted == self.last_record {
+        if self.persisted == self.last_record || planted(Bug::CountOwnLogBeforeSync) {
             // Nothing is in flight, so there is nothing that this one waits for.
             self.raw.on_persist_ready(number);
         }
     }
 
     fn release_held(&mut self, out: &mut Outputs) {
+        while let Some((waits_for, _)) = self.held_committed.front()
+            && *waits_for <= self.persisted
+        {
+            out.committed.extend(self.held_committed.pop_front().map(|(_, entry)| entry));
+        }
         let mut waiting = VecDeque::new();
         for (waits_for, message) in self.held.drain(..) {
             if waits_for > self.persisted {
@@ -513,6 +540,11 @@ impl Replica {
     /// Index of the first entry that is kept.
     pub fn first_index(&self) -> u64 {
         self.raw.store().base().index + 1
+    }
+
+    /// The term of an entry, if it is kept. For those who look on.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        raft::Storage::term(self.raw.store(), index).ok()
     }
 
     /// Index of the last entry.

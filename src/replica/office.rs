@@ -8,6 +8,7 @@
 use raft::{ProgressState, StateRole};
 
 use super::Replica;
+use crate::planted::{Bug, planted};
 
 /// What a node is to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +128,24 @@ impl Replica {
         let mut heirs = self.raw.raft.prs().conf().to_conf_state().voters;
         heirs.retain(|raft_id| *raft_id != self.settings.raft_id);
         heirs
+    }
+
+    /// Where wrong rules are planted, by which entries would be committed.
+    pub(super) fn commit_wrongly(&mut self) {
+        if !self.leads() {
+            return;
+        }
+        let mut matched: Vec<u64> = self.progress().iter().map(|member| member.matched).collect();
+        let index = if planted(Bug::CountLearners) {
+            matched.sort_unstable_by(|a, b| b.cmp(a));
+            matched[self.heirs().len().div_ceil(2).min(matched.len() - 1)]
+        } else if planted(Bug::CommitEarlierTerm) {
+            self.raw.raft.mut_prs().maximal_committed_index().0
+        } else {
+            return;
+        };
+        let index = index.max(self.commit());
+        self.raw.raft.raft_log.commit_to(index);
     }
 
     /// Steps down if a change of the membership took this leader's vote.

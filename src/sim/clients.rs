@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::machine::Machine;
-use super::world::{Answer, World};
-use crate::sim::history::{self, Asked, History, OperationId, put};
-use crate::sim::linearizability::{Verdict, judge};
+use super::checkers::Checker;
+use super::history::{self, Asked, History, OperationId, put};
+use super::requests::Answer;
+use super::world::World;
 use crate::wire::client::{
     Code, Compare, Error as Refusal, Get, GetOp, Op, Range, Response, Txn, Write, compare, op,
     request, response,
@@ -27,9 +27,10 @@ const SHARED_KEYS: [&str; 2] = ["s0", "s1"];
 
 /// What a client knows of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     /// Not answered, or in a way that tells nothing.
     Unknown,
+    /// Done.
     Acknowledged,
     /// No attempt can have been applied.
     Refused,
@@ -70,24 +71,29 @@ struct Client {
 /// The connection that orders come on; what becomes of them is not the clients' concern.
 pub const OPERATOR: crate::node::ConnectionId = 99;
 
+/// See the [module](self).
 pub struct Clients {
     clients: Vec<Client>,
-    /// By client and number.
-    fates: BTreeMap<(usize, u64), Fate>,
+    /// Of every write, by client and number.
+    pub fates: BTreeMap<(usize, u64), Fate>,
     /// From when on each register is known to have had which value, at least.
     floors: Vec<Vec<(Duration, u64)>>,
     /// Of a round of [`Clients::act`], that a client that is idle writes.
     pub eagerness: f64,
     /// A planted fault: reads without a round of ReadIndex are taken for such with one.
     pub trust_stale_reads: bool,
+    /// What they asked and were answered.
     pub history: History,
+    /// Linearizable reads of a register.
     pub reads: u64,
+    /// Stale reads that told how old they are.
     pub aged_reads: u64,
     /// Swaps that were done, as the key had the value that was expected.
     pub swaps: u64,
 }
 
 impl Clients {
+    /// So many that have done nothing yet.
     pub fn new(count: usize) -> Clients {
         Clients {
             clients: (0..count).map(|_| Client::default()).collect(),
@@ -102,6 +108,12 @@ impl Clients {
         }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// How many writes were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.fates.values().filter(|fate| **fate == Fate::Acknowledged).count()
     }
@@ -193,6 +205,7 @@ impl Clients {
         }
     }
 
+    /// Takes the answers that came.
     pub fn take_answers(&mut self, world: &mut World) {
         for Answer { at, moment, connection, id, response } in world.take_answers() {
             let c = connection as usize;
@@ -209,9 +222,9 @@ impl Clients {
                 self.end_attempt(c, at, response, world);
             } else if let Some(reading) = client.reading.take_if(|it| it.request == id) {
                 self.record(c, moment, reading.recorded, response.as_ref());
-                self.end_read(&reading, at, response);
+                self.end_read(&reading, at, response, world);
             } else {
-                panic!("an answer to no request: {id}");
+                world.fail(Checker::Answers, format!("an answer to no request: {id}"));
             }
         }
     }
@@ -249,10 +262,11 @@ impl Clients {
                 let is_swap = !txn.compares.is_empty();
                 let ops = if result.succeeded { &txn.success } else { &txn.failure };
                 let is_whole = result.results.len() == ops.len();
-                assert!((result.succeeded || is_swap) && is_whole, "{result:?}");
+                if !is_whole || !result.succeeded && !is_swap {
+                    world.fail(Checker::Answers, format!("{txn:?} is answered with {result:?}"));
+                }
                 self.swaps += u64::from(result.succeeded && is_swap);
                 self.fates.insert((c, number), Fate::Acknowledged);
-                check_durable(world, &writing.write);
                 return self.raise(c, at, number);
             }
             Some(Some(response::Result::Error(refused))) => {
@@ -267,75 +281,50 @@ impl Clients {
                     return;
                 }
             }
-            Some(other) => panic!("a write is answered with {other:?}"),
+            Some(other) => {
+                world.fail(Checker::Answers, format!("a write is answered with {other:?}"));
+            }
             None => writing.maybe_applied = true,
         }
         writing.again_at = world.now + Duration::from_millis(world.rng.u64(5..200));
         self.clients[c].writing = Some(writing);
     }
 
-    fn end_read(&mut self, reading: &Reading, at: Duration, response: Option<Response>) {
+    fn end_read(
+        &mut self,
+        reading: &Reading,
+        at: Duration,
+        response: Option<Response>,
+        world: &mut World,
+    ) {
         let Some(Response { result: Some(response::Result::Get(result)), stale_ms, .. }) = response
         else {
             return;
         };
         let Some(register) = reading.register else { return };
         let value = result.kv.map_or(0, |kv| number(&kv.value));
-        assert!(value <= self.clients[register].number, "a value that nobody wrote");
+        if value > self.clients[register].number {
+            world.fail(Checker::Freshness, format!("register {register} has a value of nobody's"));
+        }
         if !reading.stale {
             self.reads += 1;
-            assert!(
-                value >= reading.floor,
-                "a read of register {register} gives {value}, and {} was acknowledged before",
-                reading.floor
-            );
+            if value < reading.floor {
+                let known = reading.floor;
+                let what = format!("register {register} reads {value}, and {known} was known");
+                world.fail(Checker::Freshness, what);
+            }
             return self.raise(register, at, value);
         }
         if let Some(age_ms) = stale_ms {
             self.aged_reads += 1;
-            // Told in whole milliseconds, rounded down.
-            let as_of = at.saturating_sub(Duration::from_millis(age_ms + 1));
+            // Told in whole milliseconds, rounded down, by a clock that may be slow.
+            let age = Duration::from_millis(age_ms + 1);
+            let as_of = at.saturating_sub(age + world.drift_of(age));
             let known = self.floors[register].iter().rev().find(|(since, _)| *since <= as_of);
             let floor = known.map_or(0, |(_, value)| *value);
-            assert!(value >= floor, "a stale read is older than the {age_ms} ms that it tells");
-        }
-    }
-
-    /// All that the clients were answered must be what one store would have said to one client at a time.
-    pub fn check_history(&self) {
-        match judge(&self.history) {
-            Verdict::Linearizable => {}
-            Verdict::Violated(violation) => panic!("{}", violation.explain(&self.history)),
-            Verdict::Unknown(why) => panic!("not known to be linearizable: {why}"),
-        }
-    }
-
-    /// Holds what the clients were told against the state of every machine.
-    pub fn check(&self, world: &World) {
-        for i in world.running() {
-            let get =
-                |key: String| world.node(i).store().get(key.as_bytes()).expect("a map in memory");
-            let mut applied = vec![(0, 0); self.clients.len()];
-            for (&(c, number), fate) in &self.fates {
-                let version = get(own_key(c, number)).map_or(0, |kv| kv.version);
-                let allowed = match fate {
-                    Fate::Acknowledged => 1..=1,
-                    Fate::Refused => 0..=0,
-                    Fate::Unknown => 0..=1,
-                };
-                assert!(
-                    allowed.contains(&version),
-                    "{}: write {number} of client {c} is {fate:?}, and was applied {version} times",
-                    world.machines[i].name
-                );
-                if version > 0 {
-                    applied[c] = (applied[c].0 + 1, number);
-                }
-            }
-            for (c, expected) in applied.into_iter().enumerate() {
-                let found =
-                    get(register(c)).map_or((0, 0), |kv| (kv.version, self::number(&kv.value)));
-                assert_eq!(found.0, expected.0, "writes of client {c}, counted by their register");
+            if value < floor {
+                let what = format!("a stale read is older than the {age_ms} ms that it tells");
+                world.fail(Checker::Freshness, what);
             }
         }
     }
@@ -374,16 +363,8 @@ impl Client {
     }
 }
 
-/// An acknowledged write is on the disks of a majority of the voters: one of one, two of three; of five machines, three may
-/// vote as yet.
-fn check_durable(world: &World, write: &Write) {
-    let has = |machine: &&Machine| machine.witness.has_write(&write.request_id);
-    let durable = world.machines.iter().filter(has).count();
-    let needed = if world.machines.len() < 3 { 1 } else { 2 };
-    assert!(durable >= needed, "acknowledged, and on {durable} disks");
-}
-
-fn register(c: usize) -> String {
+/// The key of a client's register.
+pub fn register(c: usize) -> String {
     format!("r{c}")
 }
 
@@ -391,10 +372,12 @@ fn shared_key(rng: &mut fastrand::Rng) -> String {
     SHARED_KEYS[rng.usize(..SHARED_KEYS.len())].to_owned()
 }
 
-fn own_key(c: usize, number: u64) -> String {
+/// The key of one write alone.
+pub fn own_key(c: usize, number: u64) -> String {
     format!("w{c}/{number}")
 }
 
-fn number(value: &[u8]) -> u64 {
-    std::str::from_utf8(value).expect("digits").parse().expect("a number")
+/// The number that a register holds; one that nobody wrote for what is none.
+pub fn number(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,7 @@
 //! What a test sees of a world.
 
+use std::time::Duration;
+
 use super::machine::Process;
 use super::world::World;
 use crate::node::Node;
@@ -16,6 +18,7 @@ impl World {
         self.machines[i].process.as_ref().expect("a machine that runs")
     }
 
+    /// The node of a machine that runs.
     pub fn node(&self, i: usize) -> &Node<MemMap> {
         &self.view(i).node
     }
@@ -46,6 +49,16 @@ impl World {
         all.into_iter().all(|i| self.node(i).unavailable().is_none() && has_all(self.status(i)))
     }
 
+    /// Whether the machines that run, of those that the cluster begins with, take requests and have the same log.
+    pub fn first_is_settled(&self) -> bool {
+        let running = self.running();
+        let Some(leader) = self.leader() else { return false };
+        let last = self.status(leader).last_index;
+        running
+            .into_iter()
+            .all(|i| self.node(i).unavailable().is_none() && self.status(i).applied == last)
+    }
+
     /// Whether, beyond that, all machines vote, as far as their number is odd.
     pub fn is_at_full_strength(&self) -> bool {
         let full = self.machines.len().saturating_sub(1) / 2 * 2 + 1;
@@ -55,6 +68,41 @@ impl World {
         self.is_settled() && self.running().into_iter().all(|i| voters(i) == full)
     }
 
+    /// By how much clocks may disagree over that long.
+    pub fn drift_of(&self, duration: Duration) -> Duration {
+        let most = self.machines.iter().map(|machine| machine.clock.drift_ppm.unsigned_abs()).max();
+        // Twice: of the second order, too.
+        duration * 2 * most.unwrap_or(0) as u32 / 1_000_000
+    }
+
+    /// A line for each machine.
+    pub fn summary(&self) -> String {
+        let line = |i: usize| {
+            let name = &self.machines[i].name;
+            if self.machines[i].process.is_none() {
+                let why = self.machines[i].ended.as_deref().unwrap_or("off");
+                return format!("{name}: {why}\n");
+            }
+            let status = self.status(i);
+            let member = |member: crate::wire::client::Member| {
+                format!("{}{}", member.name, if member.voter { "*" } else { "" })
+            };
+            let members: Vec<String> =
+                self.node(i).status().members.into_iter().map(member).collect();
+            format!(
+                "{name}: {:?} in term {}, entries to {}, applied {}, members {}; {}\n",
+                status.role(),
+                status.term,
+                status.last_index,
+                status.applied,
+                members.join(" "),
+                self.node(i).unavailable().unwrap_or_default()
+            )
+        };
+        (0..self.machines.len()).map(line).collect()
+    }
+
+    /// What all that run tell of themselves.
     pub fn describe(&self) -> String {
         let node = |i: usize| format!("{:?}\n", self.node(i).status());
         self.running().into_iter().map(node).collect()

@@ -4,7 +4,7 @@
 
 use raft::eraftpb::MessageType;
 
-use super::witness::kind;
+use super::checkers::witness::kind;
 use super::world::World;
 use crate::wire::client::{Response, response};
 use crate::wire::peer::{PeerFrame, RaftMessage, formation, peer_frame};

@@ -25,6 +25,7 @@ use super::record::{Record, RecordRef};
 use super::remembered::{Remembered, RequestId, decode_verdict, encode_verdict};
 use crate::error::{Result, refusal};
 use crate::limits::{DELETE_RANGE_KEYS_MAX, DELETE_RANGE_LEN_MAX, RESULT_LEN_MAX};
+use crate::planted::{Bug, planted};
 use crate::wire::client::{
     Code, Compare, DeleteRange, DeleteResult, Error as Refusal, GetResult, Op, OpResult, Put,
     PutResult, Txn, TxnResult, Write, compare, op, op_result,
@@ -111,10 +112,12 @@ impl<M: Map> Store<M> {
         let (Some(txn), Ok(id)) = (&write.txn, RequestId::try_from(&write.request_id[..])) else {
             unreachable!("validate::write requires a transaction and the length of the id");
         };
-        if let Some(outcome) = self.window.outcome(&id) {
+        if let Some(outcome) = self.window.outcome(&id).filter(|_| !planted(Bug::ApplyRetry)) {
             return Ok(decode_verdict(outcome)?.into());
         }
-        if self.window.may_have_forgotten(write.since) {
+        let floor = if planted(Bug::ApplyConsultsDisk) { self.durable.index } else { 0 };
+        let is_known_since = !self.window.may_have_forgotten(write.since) && write.since >= floor;
+        if !is_known_since && !planted(Bug::IgnoreSince) {
             return Ok(Outcome::Refused(outcome_unknown(write.since)));
         }
         if write.since >= index {

@@ -14,6 +14,7 @@ use super::map::{Batch, KeyRange, Map, Snapshot, Table};
 use super::meta::{Applied, Meta};
 use super::remembered::Remembered;
 use crate::error::Result;
+use crate::planted::{Bug, planted};
 use crate::wire::log::Membership;
 
 /// Changes on their way to the map. A commit that fails stops the node: it is never retried.
@@ -83,6 +84,9 @@ impl<M: Map> Commit<M> {
 
     /// Deletes what the window evicted since the last commit, and adds what it took and still has.
     fn add_remembered(&self, batch: &mut Batch) -> Result<()> {
+        if planted(Bug::ForgetRemembered) {
+            return Ok(());
+        }
         let above_floor = Remembered::key(self.remembered_floor + 1);
         let evicted = KeyRange { from: &[], to: &above_floor };
         self.map.snapshot()?.scan(Table::Remembered, evicted, |key, _| {

@@ -70,7 +70,7 @@ fn a_write_that_the_leader_does_not_take_waits() {
     world.put(follower, "key", SECOND);
     world.run_for(ms(300));
     assert_eq!(world.leader(), Some(leader), "the heir does not hear of it");
-    assert!(world.forwards <= 5, "{} times in 300 ms", world.forwards);
+    assert!(world.tally.forwards <= 5, "{} times in 300 ms", world.tally.forwards);
     world.heal();
     world.run_until("another leads", |world| world.leader() != Some(leader));
     world.run_until("it is answered", |world| world.unanswered(follower) == 0);

@@ -178,7 +178,7 @@ fn a_pause_of_the_leader_makes_nobody_dead() {
     let before = world.voters();
     let leader = world.leader().expect("a whole cluster has a leader");
     // Its clock goes on, and nobody runs it.
-    world.machines[leader].clock_offset += 600 * SECOND;
+    world.machines[leader].clock.offset += 600 * SECOND;
     world.run_for(2 * SECOND);
     assert_eq!(world.voters(), before);
 }

@@ -234,7 +234,7 @@ fn a_receiver_that_crashes_at_any_moment_starts_with_a_whole_state() {
             // Between that record and the end of the old state.
             _ => world.run_until("it is installed", |world| world.node(left).state() == 2),
         }
-        // The record is on disk soon.
+        // The record is on disk soon: as good as nothing else happens before that.
         for _ in 0..world.rng.usize(..[40, 2, 40][seed as usize % 3]) {
             world.step();
         }

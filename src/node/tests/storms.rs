@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sim::checkers::accounts;
 use crate::sim::clients::Clients;
 use crate::sim::linearizability::{Verdict, judge};
 use crate::sim::weather::Weather;
@@ -71,8 +72,12 @@ pub(super) fn settle_accounts(world: &mut World, clients: &mut Clients) {
     }
     world.run_until("all machines have applied the same", World::is_settled);
     clients.take_answers(world);
-    clients.check(world);
-    clients.check_history();
+    accounts::check(clients, world).unwrap_or_else(|found| panic!("{found}"));
+    match judge(&clients.history) {
+        Verdict::Linearizable => {}
+        Verdict::Violated(violation) => panic!("{}", violation.explain(&clients.history)),
+        Verdict::Unknown(why) => panic!("not known to be linearizable: {why}"),
+    }
     // All is committed within the age of the buffer: then the maps hold the same bytes.
     let durable = |world: &World, i: usize| world.node(i).store.durable();
     world.run_until("all is committed", |world| {
