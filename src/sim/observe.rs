@@ -22,19 +22,26 @@ impl World {
         let term_at = |index| replica.term_at(index);
         let (mut found, mut complete, mut agree) = (Ok(false), Ok(()), Ok(()));
         let mut own = Ok(());
+        // What is before the first entry is committed, and known by its snapshot alone.
+        process.compared = process.compared.max(replica.first_index() - 1);
         if replica.leads() {
             found = watch.elections.leads(replica.term(), raft_id);
             let (term, commit) = (replica.term(), replica.commit());
             let was_leader = std::mem::replace(&mut process.led, term) == term;
             if was_leader && commit > process.compared && term_at(commit) != Some(term) {
-                own =
-                    Err(format!("the leader of term {term} commits {commit}, which is of another"));
+                own = Err(format!(
+                    "the leader of term {term} commits {commit}, which is of {:?}, after {}; it has {} to {}",
+                    term_at(commit),
+                    process.compared,
+                    replica.first_index(),
+                    replica.last_index()
+                ));
             }
             if found == Ok(true) {
                 complete = watch.logs.elected(replica.term(), replica.first_index(), term_at);
             }
         }
-        for index in process.compared.max(replica.first_index() - 1) + 1..=replica.commit() {
+        for index in process.compared + 1..=replica.commit() {
             let term = term_at(index).unwrap_or(0);
             agree = agree.and_then(|()| watch.logs.committed(index, term));
             process.compared = index;
