@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
+use phalanx::planted::Bug;
 use phalanx::sim::run::{Report, run};
 use phalanx::sim::tally::Tally;
 
@@ -65,14 +66,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[cfg(feature = "plant")]
-type Plant = Option<phalanx::planted::Bug>;
-#[cfg(not(feature = "plant"))]
-type Plant = ();
+type Plant = Option<Bug>;
 
 #[cfg(feature = "plant")]
 fn planted(args: &Args) -> Plant {
-    use phalanx::planted::Bug;
     let name = args.plant.as_ref()?;
     let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name);
     if found.is_none() {
@@ -82,15 +79,18 @@ fn planted(args: &Args) -> Plant {
     found
 }
 
+/// A build that serves anybody has no bugs to plant.
 #[cfg(not(feature = "plant"))]
-fn planted(_: &Args) -> Plant {}
+fn planted(_: &Args) -> Plant {
+    None
+}
 
 fn run_with(seed: u64, trace: bool, plant: Plant) -> Report {
     SEED.set(Some(seed));
     #[cfg(feature = "plant")]
     phalanx::planted::plant(plant);
     #[cfg(not(feature = "plant"))]
-    let () = plant;
+    assert!(plant.is_none(), "this build plants no bugs");
     run(seed, trace)
 }
 

@@ -181,6 +181,13 @@ impl Scan {
     ) -> std::result::Result<(), String> {
         let carried = record.carried.take();
         match offset {
+            // The segments before it go in the belief that it does.
+            0 if record.hard_state.is_none() || record.standing.is_none() => {
+                return Err(
+                    "it is the first of its segment, and does not repeat hard state and standing"
+                        .into(),
+                );
+            }
             0 => self.contents.carry(carried, self.last.sequence == 0)?,
             _ if carried.is_some() => {
                 return Err(

@@ -1,5 +1,7 @@
 //! Faults that are no torn write: recovery refuses, and says where.
 
+use prost::Message;
+
 use super::*;
 use crate::error::Error;
 use crate::log::format::{self, Header, Stamp};
@@ -193,8 +195,13 @@ fn with_batch(version: u32, payload: &[u8]) -> MemDisk {
 
 #[test]
 fn an_unknown_version_is_refused_and_is_no_corruption() {
-    assert!(recover(&with_batch(1, b""), SMALL, 2).is_ok());
-    let error = refusal(recover(&with_batch(2, b""), SMALL, 2));
+    let first = Record {
+        hard_state: Some(HardState::default()),
+        standing: Some(Standing::default()),
+        ..Record::default()
+    };
+    assert!(recover(&with_batch(1, &first.encode_to_vec()), SMALL, 2).is_ok());
+    let error = refusal(recover(&with_batch(2, &first.encode_to_vec()), SMALL, 2));
     assert!(matches!(error, Error::Environment(_)), "{error}");
     let message = error.to_string();
     assert!(message.contains("format version 2") && message.contains("0001.seg"), "{message}");
@@ -204,6 +211,8 @@ fn an_unknown_version_is_refused_and_is_no_corruption() {
 fn an_intact_batch_that_makes_no_sense_is_refused() {
     let error = refusal(recover(&with_batch(1, &[0xff; 9]), SMALL, 2));
     assert!(error.to_string().contains("no record"), "{error}");
+    let error = refusal(recover(&with_batch(1, b""), SMALL, 2));
+    assert!(error.to_string().contains("does not repeat"), "{error}");
 
     let snapshot = |index, term, commit| Record {
         snapshot: Some(Snapshot { last: Some(EntryId { index, term }), state: 2 }),
