@@ -37,15 +37,42 @@ struct Args {
 fn range(text: &str) -> Result<std::ops::Range<u64>, String> {
     let ends = text.split_once("..").ok_or("a range is written 0..1000")?;
     let end = |text: &str| text.parse().map_err(|e| format!("{text}: {e}"));
-    Ok(end(ends.0)?..end(ends.1)?)
+    let seeds: std::ops::Range<u64> = end(ends.0)?..end(ends.1)?;
+    match seeds.is_empty() {
+        false => Ok(seeds),
+        true => Err(format!("there is no seed in {text}: its end is not in it")),
+    }
 }
 
 thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
+/// The exit status after wrong usage: a promise that was broken is another thing.
+const USAGE: u8 = 2;
+
+fn arguments() -> Result<Args, ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let args = Args::from_args(&["sim"], &words).map_err(|early| {
+        match early.status {
+            Ok(()) => println!("{}", early.output),
+            Err(()) => eprintln!("{}", early.output),
+        }
+        if early.status.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+    })?;
+    if args.trace && args.seed.is_none() {
+        eprintln!("--trace is of one --seed");
+        return Err(ExitCode::from(USAGE));
+    }
+    Ok(args)
+}
+
 fn main() -> ExitCode {
-    let args: Args = argh::from_env();
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     // An assertion of the program's own is a finding too.
     std::panic::set_hook(Box::new(|panic| {
         let seed = SEED.get().map_or("no seed".to_owned(), |seed| format!("seed {seed}"));
@@ -61,7 +88,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!("say --seed or --seeds; --help tells more");
-            ExitCode::from(2)
+            ExitCode::from(USAGE)
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn save(
     let partial = PathBuf::from(format!("{}.{}.partial", save.file, std::process::id()));
     let snapshot = client.snapshot()?;
     let failed = |e: io::Error| Failure::File(format!("cannot write {}: {e}", partial.display()));
-    let mut file = BufWriter::new(File::create(&partial).map_err(failed)?);
+    let mut file = BufWriter::new(File::create_new(&partial).map_err(failed)?);
     let saved = write_all(snapshot, &mut file, &failed, &mut progress).and_then(|header| {
         // On the disk first: a name never leads to less than all of it.
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
