@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
+use phalanx::planted::Bug;
 use phalanx::sim::run::{Report, run};
 use phalanx::sim::tally::Tally;
 
@@ -66,13 +67,7 @@ fn main() -> ExitCode {
 }
 
 #[cfg(feature = "plant")]
-type Plant = Option<phalanx::planted::Bug>;
-#[cfg(not(feature = "plant"))]
-type Plant = ();
-
-#[cfg(feature = "plant")]
-fn planted(args: &Args) -> Plant {
-    use phalanx::planted::Bug;
+fn planted(args: &Args) -> Option<Bug> {
     let name = args.plant.as_ref()?;
     let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name);
     if found.is_none() {
@@ -83,18 +78,20 @@ fn planted(args: &Args) -> Plant {
 }
 
 #[cfg(not(feature = "plant"))]
-fn planted(_: &Args) -> Plant {}
+fn planted(_: &Args) -> Option<Bug> {
+    None
+}
 
-fn run_with(seed: u64, trace: bool, plant: Plant) -> Report {
+fn run_with(seed: u64, trace: bool, plant: Option<Bug>) -> Report {
     SEED.set(Some(seed));
     #[cfg(feature = "plant")]
     phalanx::planted::plant(plant);
     #[cfg(not(feature = "plant"))]
-    let () = plant;
+    assert_eq!(plant, None, "no bug is compiled");
     run(seed, trace)
 }
 
-fn one(seed: u64, trace: bool, plant: Plant) -> ExitCode {
+fn one(seed: u64, trace: bool, plant: Option<Bug>) -> ExitCode {
     let report = run_with(seed, trace, plant);
     if trace {
         println!("{}\n", report.scenario);
@@ -121,7 +118,7 @@ struct Total {
     tally: Tally,
 }
 
-fn many(seeds: std::ops::Range<u64>, threads: usize, plant: Plant) -> ExitCode {
+fn many(seeds: std::ops::Range<u64>, threads: usize, plant: Option<Bug>) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let is_over = AtomicBool::new(false);
