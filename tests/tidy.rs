@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("node",    &["replica", "log", "store", "gossip", "wire", "limits", "error", "metrics", "planted"]),
     ("http",    &["limits", "metrics"]),
     ("client",  &["wire", "limits", "error"]),
-    ("cli",     &["client", "wire", "limits"]),
+    ("cli",     &["client", "store", "wire", "limits"]),
     ("shell",   &["node", "replica", "log", "store", "gossip", "http", "config", "wire", "limits", "error", "metrics"]),
     ("sim",     &["node", "replica", "log", "store", "gossip", "wire", "limits", "error", "metrics", "planted"]),
     ("bin",     &["shell", "cli", "config", "error", "sim", "planted"]),

@@ -16,7 +16,7 @@ use crate::limits::REQUEST_TIMEOUT_MAX;
 pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
 
 /// The first words of commands of two.
-const GROUPS: [&str; 2] = ["member", "leader"];
+const GROUPS: [&str; 3] = ["member", "leader", "snapshot"];
 
 /// Reads and writes a Phalanx cluster, through any of its nodes.
 #[derive(FromArgs, Debug, PartialEq)]
@@ -32,7 +32,7 @@ const GROUPS: [&str; 2] = ["member", "leader"];
             ms, s or m. Where --addr is not given, the environment's PHALANX_ADDR is taken, else\n\
             127.0.0.1:9000.",
     error_code(0, "done"),
-    error_code(1, "not found, or a compare failed"),
+    error_code(1, "not found, a compare failed, or a backup is damaged"),
     error_code(2, "wrong usage, or a key, value or order that is refused"),
     error_code(3, "unavailable, or it is unknown whether a change was made")
 )]
@@ -69,6 +69,7 @@ pub enum Command {
     Members(Members),
     Member(Member),
     Leader(Leader),
+    Snapshot(Snapshot),
 }
 
 /// Write a key.
@@ -264,6 +265,45 @@ pub struct TransferLeader {
     pub name: String,
 }
 
+/// Back up all of the data, as of one revision.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "snapshot", help_triggers("--help"))]
+pub struct Snapshot {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+/// The commands of `snapshot`.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
+#[allow(missing_docs)]
+pub enum SnapshotCommand {
+    Save(SaveSnapshot),
+    Check(CheckSnapshot),
+}
+
+/// Save a backup to a file, which `phalanx-server --restore` makes a new cluster of.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "save", help_triggers("--help"))]
+pub struct SaveSnapshot {
+    /// replace the file if it exists
+    #[argh(switch)]
+    pub force: bool,
+    /// the file
+    #[argh(positional)]
+    pub file: String,
+}
+
+/// Read a backup to its end, and tell whether it is whole and what is in it. Needs no cluster.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "check", help_triggers("--help"))]
+pub struct CheckSnapshot {
+    /// the file
+    #[argh(positional)]
+    pub file: String,
+}
+
 /// How an option is written and where argh wants it.
 struct Known {
     name: &'static str,
@@ -291,6 +331,7 @@ const OPTIONS: &[Known] = &[
     known("limit", true, false),
     known("keys-only", false, false),
     known("count", false, false),
+    known("force", false, false),
 ];
 
 /// Puts the words in the order that argh understands: see the [module](self). `--version` needs no

@@ -15,6 +15,7 @@ pub mod args;
 mod commands;
 mod members;
 pub mod output;
+mod snapshot;
 mod status;
 pub mod txn;
 
@@ -25,7 +26,7 @@ use std::io::{self, Read, Write};
 
 use argh::FromArgs;
 
-use self::args::{ADDR_DEFAULT, Args, Command, LeaderCommand, MemberCommand};
+use self::args::{ADDR_DEFAULT, Args, Command, LeaderCommand, MemberCommand, SnapshotCommand};
 use self::output::Output;
 use crate::client::{self, Client, Code, Options};
 
@@ -33,7 +34,7 @@ use crate::client::{self, Client, Code, Options};
 pub mod exit {
     /// Done.
     pub const DONE: u8 = 0;
-    /// Not found, or a compare failed.
+    /// Not found, a compare failed, or a backup is damaged.
     pub const NOT_DONE: u8 = 1;
     /// Wrong usage, or a key, value or order that is refused.
     pub const USAGE: u8 = 2;
@@ -63,6 +64,10 @@ enum Failure {
     /// There is no such key.
     NotFound(String),
     Usage(String),
+    /// A backup is not what it should be.
+    Damaged(String),
+    /// A file cannot be read or written.
+    File(String),
     Client(client::Error),
     Input(io::Error),
     Output(io::Error),
@@ -118,11 +123,18 @@ fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
 }
 
 fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
+    let mut out = Output::new(process.stdout, args.json, process.terminal);
+    if let Command::Snapshot(args::Snapshot { command: SnapshotCommand::Check(check) }) =
+        &args.command
+    {
+        let result = snapshot::check(check, &mut out);
+        out.flush()?;
+        return result;
+    }
     let addr = args.addr.or_else(|| process.addr.clone().filter(|addr| !addr.is_empty()));
     let addr = addr.unwrap_or_else(|| ADDR_DEFAULT.to_owned());
     let endpoints = addr.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
     let client = Client::connect(endpoints, Options::within(args.timeout))?;
-    let mut out = Output::new(process.stdout, args.json, process.terminal);
     let result = match args.command {
         Command::Put(put) => commands::put(&client, put, process.stdin, &mut out),
         Command::Get(get) => commands::get(&client, get, &mut out),
@@ -137,6 +149,15 @@ fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
         },
         Command::Leader(leader) => match leader.command {
             LeaderCommand::Transfer(transfer) => members::transfer(&client, transfer, &mut out),
+        },
+        Command::Snapshot(snapshot) => match snapshot.command {
+            SnapshotCommand::Save(save) => {
+                let is_watched = process.terminal && !args.json;
+                let stderr: &mut dyn Write = &mut process.stderr;
+                let progress = is_watched.then_some(stderr);
+                snapshot::save(&client, &save, &mut out, progress)
+            }
+            SnapshotCommand::Check(check) => snapshot::check(&check, &mut out),
         },
     };
     // What was printed before a failure is true, and goes out.
@@ -154,6 +175,8 @@ fn report(failure: Failure, stderr: &mut dyn Write) -> u8 {
         Failure::Output(e) => (format!("cannot write the output: {e}"), exit::UNAVAILABLE),
         Failure::Input(e) => (format!("cannot read standard input: {e}"), exit::USAGE),
         Failure::Usage(what) => (format!("{what}\nphalanx --help tells more"), exit::USAGE),
+        Failure::Damaged(what) => (what, exit::NOT_DONE),
+        Failure::File(what) => (what, exit::UNAVAILABLE),
         Failure::Client(error) => (error.to_string(), exit_code(&error)),
     };
     // Nothing is left to be said if it cannot be written.

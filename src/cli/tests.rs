@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::args::{
-    Cas, Command, Del, Get, Leader, LeaderCommand, List, Member as MemberArgs, MemberCommand, Put,
-    RemoveMember, TransferLeader, duration,
+    Cas, CheckSnapshot, Command, Del, Get, Leader, LeaderCommand, List, Member as MemberArgs,
+    MemberCommand, Put, RemoveMember, SaveSnapshot, Snapshot, SnapshotCommand, TransferLeader,
+    duration,
 };
 use super::*;
 use crate::client::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
@@ -168,6 +169,15 @@ fn commands_of_two_words() {
         ("member remove help", "help"),
     ] {
         assert_eq!(command(line), remove(name), "{line}");
+    }
+    let save = |force| SnapshotCommand::Save(SaveSnapshot { force, file: "f".into() });
+    let check = SnapshotCommand::Check(CheckSnapshot { file: "f".into() });
+    for (line, snapshot) in [
+        ("snapshot save f", save(false)),
+        ("snapshot -force --json save f", save(true)),
+        ("snapshot check f", check),
+    ] {
+        assert_eq!(command(line), Command::Snapshot(Snapshot { command: snapshot }), "{line}");
     }
     let transfer = LeaderCommand::Transfer(TransferLeader { name: "n".into() });
     assert_eq!(command("leader transfer n"), Command::Leader(Leader { command: transfer }));

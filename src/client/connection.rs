@@ -79,6 +79,11 @@ impl Link {
 }
 
 impl Incoming {
+    /// How long to wait for bytes from now on.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(timeout))
+    }
+
     /// The next frame; blocks until it is there. The error is the end of the connection.
     pub fn next(&mut self) -> Result<Frame, String> {
         loop {

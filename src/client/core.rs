@@ -97,6 +97,11 @@ impl Core {
         }
     }
 
+    /// Where nodes are, as the caller named them.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics under the lock but a failed assertion, and callers have their deadline.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

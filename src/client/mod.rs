@@ -32,6 +32,8 @@
 //! # }
 //! ```
 //!
+//! [`Client::snapshot`] reads the whole store, for a backup, and stands apart: it is not retried.
+//!
 //! Inside: `core` is the table of requests and the rules, `call` one request's attempts,
 //! `connection` one connection, `driver` the background thread.
 
@@ -44,6 +46,7 @@ mod driver;
 mod error;
 mod pending;
 mod range;
+mod snapshot;
 mod txn;
 
 #[cfg(test)]
@@ -63,6 +66,7 @@ pub use self::error::{Error, Result};
 pub use self::pending::Pending;
 use self::pending::PendingState;
 pub use self::range::{Entries, prefix};
+pub use self::snapshot::Snapshot;
 pub use self::txn::{Txn, compare, op};
 pub use crate::wire::client::{
     Code, Compare, DeleteResult, KeyValue, Member, MeshNode, NodeRole, NodeStatus, Op, OpResult,

@@ -19,6 +19,9 @@ pub(super) struct Flags {
     /// print the version
     #[argh(switch)]
     version: bool,
+    /// a backup to begin with
+    #[argh(option)]
+    pub restore: Option<String>,
     /// NODE_ID
     #[argh(option)]
     pub node_id: Option<String>,
@@ -86,7 +89,7 @@ pub(super) struct Flags {
 
 pub(super) fn parse(args: &[String]) -> Result<Request> {
     let settings = SETTINGS.iter().map(|setting| setting.flag.trim_start_matches('-'));
-    let known: Vec<&str> = settings.chain(["grpc-addr", "help", "version"]).collect();
+    let known: Vec<&str> = settings.chain(["grpc-addr", "help", "version", "restore"]).collect();
     let args = args::normalise(args, &known);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match Flags::from_args(&["phalanx-server"], &args) {

@@ -78,6 +78,8 @@ pub struct Settings {
     pub cpu: Cpu,
     /// A filter of env_logger, which would pass over what it cannot read.
     pub log: String,
+    /// `--restore`: the backup to begin with.
+    pub restore: Option<PathBuf>,
     /// What is allowed and unwise: to be logged.
     pub warnings: Vec<String>,
 }

@@ -91,6 +91,7 @@ fn each(reader: &mut Reader<'_>, mut flags: Flags, hostname: &str) -> Settings {
         heartbeat: reader.read("HEARTBEAT", flags.heartbeat, number(1..=TICKS_MAX)).unwrap_or(5),
         cpu: reader.read("CPU", flags.cpu, cpu).unwrap_or(Cpu::Auto),
         log: log.unwrap_or_else(|| "info".into()),
+        restore: flags.restore.map(PathBuf::from),
         warnings: Vec::new(),
     }
 }

@@ -52,10 +52,12 @@ const fn row(
 /// What `--help` prints.
 pub(super) fn help() -> String {
     let mut help = String::from(
-        "Usage: phalanx-server [--help] [--version] [--SETTING VALUE]...\n\n\
+        "Usage: phalanx-server [--help] [--version] [--restore FILE] [--SETTING VALUE]...\n\n\
          Runs one node of Phalanx, a strongly consistent, replicated key-value store.\n\
          Each setting is a flag or an environment variable. The flag wins.\n\
-         To listen on port 0 is to listen on any free port.\n\n",
+         To listen on port 0 is to listen on any free port.\n\
+         --restore FILE begins a new cluster, of this node alone, with the data of a backup, and runs the\n\
+         node: once, with an empty DATA_DIR. The other nodes join it with empty ones.\n\n",
     );
     let header = row("VARIABLE", "FLAG", "DEFAULT", "MEANING");
     for Setting { name, flag, default, meaning } in std::iter::once(&header).chain(SETTINGS) {

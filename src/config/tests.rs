@@ -66,6 +66,7 @@ fn defaults() -> Settings {
         heartbeat: 5,
         cpu: Cpu::Auto,
         log: "info".into(),
+        restore: None,
         warnings: Vec::new(),
     }
 }

@@ -65,8 +65,9 @@ impl<M: Map> Node<M> {
             Some(request::Command::TransferLeader(order)) => {
                 self.take_in_order(origin, deadline, Order::transfer(&order))
             }
-            Some(request::Command::ReadSnapshot(_)) => {
-                Err(Refused(refusal(Code::Invalid, "this server gives no snapshots")))
+            Some(request::Command::ReadSnapshot(asked)) => {
+                self.take_in_reading(origin, deadline, asked).map_err(Refused)?;
+                Ok(None)
             }
             Some(request::Command::Get(get)) => {
                 validate::get(&get).map_err(Refused)?;
@@ -231,7 +232,7 @@ impl<M: Map> Node<M> {
                     let is_begun = *place != Place::AwaitsLeader || request.maybe_applied;
                     leaderless && !is_begun && waited(patience)
                 }
-                Work::Write { .. } | Work::Get { .. } | Work::Range(_) => {
+                Work::Write { .. } | Work::Get { .. } | Work::Range(_) | Work::Snapshot => {
                     doubtful && waited(patience) || waited(4 * patience)
                 }
             };
@@ -239,7 +240,9 @@ impl<M: Map> Node<M> {
         });
         due.retain(|token| {
             let is_late = self.requests.get(*token).is_some_and(|it| now >= it.deadline);
-            is_late || !self.reads.is_confirmed(*token)
+            let is_served =
+                |token| self.reads.is_confirmed(token) || self.snapshots.reading.is_served(token);
+            is_late || !is_served(*token)
         });
         if due.is_empty() {
             return;
@@ -255,6 +258,7 @@ impl<M: Map> Node<M> {
         let requests = &self.requests;
         let waits = |token| token == PROBE || requests.get(token).is_some();
         self.reads.retain(waits);
+        self.snapshots.reading.retain(waits);
         if let Stage::Member(replica) = &mut self.stage {
             replica.retain_reads(waits);
         }

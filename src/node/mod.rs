@@ -165,6 +165,8 @@ pub enum Input<M: Map> {
     Unsent(u64),
     /// The connection that a peer had opened to this node is gone.
     PeerGone(Arc<Identity>),
+    /// A client's connection is gone.
+    ClientGone(ConnectionId),
     /// A frame of a peer, with the identity of its connection.
     PeerFrame(Arc<Identity>, PeerFrame),
     /// The write of that sequence returned: it is durable.
@@ -405,6 +407,7 @@ impl<M: Map> Node<M> {
             Input::PeerDown(raft_id) => self.on_peer_down(raft_id),
             Input::Unsent(raft_id) => self.on_unsent(raft_id),
             Input::PeerGone(from) => self.seats.left(&from),
+            Input::ClientGone(connection) => self.on_client_gone(connection),
             Input::PeerFrame(from, frame) => self.on_peer_frame(&from, frame),
             Input::Written(sequence) => self.on_written(sequence)?,
             Input::Prepared(ordinal) => self.journal.prepared(ordinal),
@@ -441,10 +444,13 @@ impl<M: Map> Node<M> {
         self.install_snapshot();
         self.drain()?;
         self.start_scans()?;
+        self.open_readings()?;
         self.effects.write = self.journal.next_write();
         self.effects.prepare = self.journal.next_to_prepare();
         if !self.has_whole_snapshot() {
-            let force = self.reads.has_waiting_scans() || self.owes_membership();
+            let force = self.reads.has_waiting_scans()
+                || self.snapshots.reading.wait_for_commit()
+                || self.owes_membership();
             self.effects.commit = self.store.begin_commit(now.monotonic, force);
         }
         self.replies_len = 0;

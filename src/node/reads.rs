@@ -104,6 +104,7 @@ impl<M: Map> Node<M> {
                 self.answer(token, response);
             }
             Some(Work::Range(_)) => self.reads.scans.push_back(token),
+            Some(Work::Snapshot) => self.await_durable(token),
             // Its deadline came first.
             Some(Work::Write { .. } | Work::Order { .. }) | None => {}
         }

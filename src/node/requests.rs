@@ -32,17 +32,27 @@ pub(super) enum Origin {
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Work {
-    Write { write: Write, place: Place },
-    Order { order: Order, place: Place },
-    Get { key: bytes::Bytes },
+    Write {
+        write: Write,
+        place: Place,
+    },
+    Order {
+        order: Order,
+        place: Place,
+    },
+    Get {
+        key: bytes::Bytes,
+    },
     Range(Range),
+    /// A snapshot, or a chunk of one.
+    Snapshot,
 }
 
 impl Work {
     fn len_bytes(&self) -> usize {
         match self {
             Work::Write { write, .. } => write.encoded_len(),
-            Work::Order { .. } | Work::Get { .. } | Work::Range(_) => 0,
+            Work::Order { .. } | Work::Get { .. } | Work::Range(_) | Work::Snapshot => 0,
         }
     }
 }
@@ -138,7 +148,7 @@ impl Requests {
             }
             // What the leader began for it may come to pass without this node.
             Work::Order { place, .. } => place != Place::AwaitsLeader,
-            Work::Get { .. } | Work::Range(_) => false,
+            Work::Get { .. } | Work::Range(_) | Work::Snapshot => false,
         })
     }
 
@@ -203,7 +213,7 @@ impl Requests {
             .iter()
             .filter(|(_, request)| match request.work {
                 Work::Write { place, .. } | Work::Order { place, .. } => at(place),
-                Work::Get { .. } | Work::Range(_) => false,
+                Work::Get { .. } | Work::Range(_) | Work::Snapshot => false,
             })
             .map(|(token, _)| *token)
             .collect();

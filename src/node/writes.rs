@@ -73,7 +73,7 @@ impl<M: Map> Node<M> {
         let (command, place) = match &mut request.work {
             Work::Write { write, place } => (forward::Command::Write(write.clone()), place),
             Work::Order { order, place } => (order.to_forward(), place),
-            Work::Get { .. } | Work::Range(_) => return,
+            Work::Get { .. } | Work::Range(_) | Work::Snapshot => return,
         };
         *place = Place::Forwarded { to: leader };
         let timeout_ms = left.as_millis().max(1) as u32;

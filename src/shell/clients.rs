@@ -114,9 +114,11 @@ fn admit(reactor: &Rc<Reactor>, stream: TcpStream) {
     reactor.clients.borrow_mut().insert(connection, client.clone());
     let reactor = reactor.clone();
     glommio::spawn_local(async move {
-        if let Some(peer) = serve(&reactor, connection, &client, stream).await {
-            reactor.post(Input::PeerGone(peer));
-        }
+        let gone = match serve(&reactor, connection, &client, stream).await {
+            Some(peer) => Input::PeerGone(peer),
+            None => Input::ClientGone(connection),
+        };
+        reactor.post(gone);
         reactor.clients.borrow_mut().remove(&connection);
     })
     .detach();

@@ -5,6 +5,7 @@
 //! identity    raft id and start counter, in two slots that are overwritten in turn
 //! log/        the segments of the write-ahead log
 //! state-<n>/  LMDB; the log says which is the live one, 1 until a snapshot is installed
+//! RESTORING   only while a backup is being restored
 //! ```
 //!
 //! Invariants:
@@ -12,6 +13,7 @@
 //! - The start counter is durable before the node says a word: no two starts share one.
 //! - The log has a segment before the first start is counted: a directory that was used and has none lost it.
 //! - A restart takes no space on the disk, so that a node on a full one can come back.
+//! - Where a restore was cut short no server starts: what is there is a part of the data.
 //! - A state directory is removed only when the log has been read and names another, and that one was opened.
 
 use std::fs::{self, File, OpenOptions};
@@ -24,7 +26,7 @@ use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Result};
 use crate::limits::SEGMENT_LEN;
-use crate::log::{Contents, Disk, Prepare, prepare, segment};
+use crate::log::{Contents, Disk, FIRST_STATE, Prepare, prepare, segment};
 
 /// A write of a process that was killed may take this long to end.
 const LOCK_WITHIN: Duration = Duration::from_secs(30);
@@ -34,6 +36,9 @@ const RAFT_ID_END: u64 = 1 << 53;
 const STATE: &str = "state-";
 /// LMDB's file.
 const DATABASE: &str = "data.mdb";
+
+/// Marks a directory that is no whole one yet.
+const RESTORING: &str = "RESTORING";
 
 const IDENTITY_MAGIC: &[u8; 8] = b"PHLXNODE";
 const IDENTITY_VERSION: u32 = 1;
@@ -56,28 +61,47 @@ pub(super) struct DataDir {
 impl DataDir {
     /// Opens the directory, or makes it one, and counts the start.
     pub fn open(path: &Path) -> Result<DataDir> {
-        let unusable = |e: io::Error| {
-            Error::io(
-                format!(
-                    "use the data directory {} (DATA_DIR; it must be writable)",
-                    path.display()
-                ),
-                e,
-            )
-        };
-        fs::create_dir_all(path.join("log")).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("LOCK"))
-            .map_err(unusable)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Error::Environment(format!(
-                "the data directory {} is in use by another server: stop that one, or set another DATA_DIR",
+        let lock = lock(path)?;
+        if path.join(RESTORING).exists() {
+            return Err(cut_short(path));
+        }
+        DataDir::enter(path, lock)
+    }
+
+    /// Makes the directory one, to restore a backup into it: it must be empty. Until it [is
+    /// restored](DataDir::is_restored), nobody else opens it.
+    pub fn open_empty(path: &Path) -> Result<DataDir> {
+        let lock = lock(path)?;
+        if path.join(RESTORING).exists() {
+            return Err(cut_short(path));
+        }
+        let log_files = LogFiles { directory: path.join("log") };
+        let is_empty = !path.join("identity").exists()
+            && !log_files.has_segments().map_err(|e| unusable(path, e))?
+            && states(path).map_err(|e| unusable(path, e))?.is_empty();
+        if !is_empty {
+            return Err(Error::Environment(format!(
+                "the data directory {} is not empty, and a backup is restored into an empty one only. If it was restored \
+                 already, start the server without --restore; else move the directory away, or set another DATA_DIR",
                 path.display()
-            ))
-        })?;
+            )));
+        }
+        let marker = File::create(path.join(RESTORING)).and_then(|file| file.sync_all());
+        marker.map_err(|e| unusable(path, e))?;
+        sync_dir(path)?;
+        DataDir::enter(path, lock)
+    }
+
+    /// All is there, durably. The start that follows is one of its own.
+    pub fn is_restored(&mut self) -> Result<()> {
+        self.starts += 1;
+        IdentityFile::open(&self.path.join("identity"))?.write(self.raft_id, self.starts)?;
+        fs::remove_file(self.path.join(RESTORING)).map_err(|e| unusable(&self.path, e))?;
+        sync_dir(&self.path)
+    }
+
+    fn enter(path: &Path, lock: File) -> Result<DataDir> {
+        let unusable = |e| unusable(path, e);
         let log_files = LogFiles { directory: path.join("log") };
         let has_log = log_files.has_segments().map_err(unusable)?;
         let has_database = |state: &u64| state_dir(path, *state).join(DATABASE).exists();
@@ -126,6 +150,15 @@ impl DataDir {
         Ok(path)
     }
 
+    /// The first state machine's directory, made anew.
+    pub fn new_state_path(&self) -> Result<PathBuf> {
+        let path = state_dir(&self.path, FIRST_STATE);
+        fs::create_dir(&path)
+            .map_err(|e| Error::io(format!("make the directory {}", path.display()), e))?;
+        sync_dir(&self.path)?;
+        Ok(path)
+    }
+
     /// Removes what other state directories there are: of a snapshot that was never whole, or of the time before one. To be
     /// called when the node has accepted the log and the state that it names.
     pub fn remove_other_states(&self, live: u64) -> Result<()> {
@@ -139,6 +172,37 @@ impl DataDir {
         }
         sync_dir(&self.path)
     }
+}
+
+/// Takes the directory for this process, and makes it where there is none.
+fn lock(path: &Path) -> Result<File> {
+    fs::create_dir_all(path.join("log")).map_err(|e| unusable(path, e))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("LOCK"))
+        .map_err(|e| unusable(path, e))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Error::Environment(format!(
+            "the data directory {} is in use by another server: stop that one, or set another DATA_DIR",
+            path.display()
+        ))
+    })?;
+    Ok(lock)
+}
+
+fn unusable(path: &Path, error: io::Error) -> Error {
+    let path = path.display();
+    Error::io(format!("use the data directory {path} (DATA_DIR; it must be writable)"), error)
+}
+
+fn cut_short(path: &Path) -> Error {
+    Error::Environment(format!(
+        "a restore into the data directory {} was cut short: what is there is a part of the data. Remove all of it, and \
+         restore the backup again",
+        path.display()
+    ))
 }
 
 fn state_dir(data_dir: &Path, state: u64) -> PathBuf {
@@ -265,6 +329,17 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
+    /// Writes a batch, durably. Blocks.
+    pub fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let path = self.directory.join(name);
+        let write = || {
+            let file = File::options().write(true).open(&path)?;
+            file.write_all_at(bytes, offset)?;
+            file.sync_all()
+        };
+        write().map_err(|e: io::Error| Error::io(format!("write {}", path.display()), e))
+    }
+
     fn has_segments(&self) -> io::Result<bool> {
         Ok(self.list()?.iter().any(|name| segment::ordinal(name).is_some()))
     }

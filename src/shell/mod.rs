@@ -4,7 +4,7 @@
 //! writes and sends. What blocks has `threads` of its own.
 //!
 //! - `reactor`: the loop. `clients` and `links` feed it, on `pump`s; so do `mesh`, `disk` and the threads' `mailbox`.
-//! - `data_dir`: what is read before the reactor starts.
+//! - `data_dir`: what is read before the reactor starts; `restore`: how it comes to hold a backup.
 //! - `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way. `resolve`: names, off the reactor.
 
 mod clients;
@@ -17,6 +17,7 @@ mod mesh;
 mod pump;
 mod reactor;
 mod resolve;
+mod restore;
 mod signal;
 mod socket;
 mod threads;
@@ -36,6 +37,7 @@ use crate::node::{self, Node, Now};
 use crate::store::Store;
 use crate::store::lmdb::LmdbMap;
 use crate::wire::client::Identity;
+use crate::wire::log::MemberInfo;
 
 use data_dir::DataDir;
 use disk::LogDisk;
@@ -56,7 +58,11 @@ pub fn run(settings: Settings) -> Result<()> {
     }
     raise_descriptor_limit();
     check_kernel()?;
-    let data_dir = DataDir::open(&settings.data_dir)?;
+    // A port that is taken is no reason to begin a restore.
+    let opened = match settings.restore {
+        None => Some(DataDir::open(&settings.data_dir)?),
+        Some(_) => None,
+    };
     let clients = Listener::bind("LISTEN_ADDR", &settings.listen_addr.to_string())?;
     let debug = settings
         .debug_addr
@@ -65,6 +71,15 @@ pub fn run(settings: Settings) -> Result<()> {
     let debug = debug.transpose()?;
     let gossip = Datagrams::bind(&settings.gossip.bind)?;
 
+    let data_dir = match (opened, &settings.restore) {
+        (Some(data_dir), _) => data_dir,
+        (None, file) => {
+            let file = file.as_deref().expect("it is not opened only to restore");
+            let (name, address) = (settings.node_id.clone(), told_address(&settings, &clients));
+            let member = MemberInfo { name, address, ..MemberInfo::default() };
+            restore::restore(file, &settings.data_dir, member)?
+        }
+    };
     let log_files = data_dir.log_files()?;
     let generation =
         u32::try_from(data_dir.starts).map_err(|_| Error::Store("too many starts".to_owned()))?;
@@ -227,18 +242,22 @@ fn advertised(settings: &Settings, clients: SocketAddr) -> String {
     }
 }
 
-fn identity(settings: &Settings, data_dir: &DataDir, clients: &Listener) -> Result<Identity> {
+/// What the node tells others of where it is reached, if it can tell.
+fn told_address(settings: &Settings, clients: &Listener) -> String {
     let is_told = settings.gossip.advertise_addr.is_some();
-    let address = match !is_told && clients.address.ip().is_unspecified() {
+    match !is_told && clients.address.ip().is_unspecified() {
         // A wildcard is no address to reach anybody at.
         true => String::new(),
         false => advertised(settings, clients.address),
-    };
+    }
+}
+
+fn identity(settings: &Settings, data_dir: &DataDir, clients: &Listener) -> Result<Identity> {
     Ok(Identity {
         cluster_id: Default::default(),
         raft_id: data_dir.raft_id,
         name: settings.node_id.clone(),
-        address,
+        address: told_address(settings, clients),
         starts: data_dir.starts,
         nonce: random_u64()?,
     })

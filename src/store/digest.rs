@@ -90,6 +90,8 @@ pub struct Figures {
     pub keys: u64,
     /// Lengths of live keys and their values, added up.
     pub logical_bytes: u64,
+    /// What they may be at most; 0: no limit.
+    pub max_bytes: u64,
     /// See the [module](self).
     pub digest: Digest,
 }
@@ -140,9 +142,9 @@ impl Tally {
                 if self.rows == meta.rows { "" } else { ", and the sums of the rows differ" },
             )));
         }
-        let Meta { applied, revision, time_ms, keys, logical_bytes, .. } = meta;
+        let Meta { applied, revision, time_ms, keys, logical_bytes, max_bytes, .. } = meta;
         let digest = digest(&meta, floor);
-        Ok(Figures { applied, revision, time_ms, keys, logical_bytes, digest })
+        Ok(Figures { applied, revision, time_ms, keys, logical_bytes, max_bytes, digest })
     }
 }
 

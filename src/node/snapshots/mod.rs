@@ -10,6 +10,8 @@
 //!      that it is in
 //! ```
 //!
+//! Clients read snapshots as well, chunk by chunk, for backups (`reading`).
+//!
 //! Reading and taking in chunks blocks, so it is done by a thread ([`Transfers`](crate::store::transfer::Transfers)); here is
 //! what it is told to do, and what follows from what it tells.
 //!
@@ -23,6 +25,7 @@
 //! - While one is on its way, the leader keeps what comes after it. If that is more than may be kept, another one is begun.
 //! - A lost frame costs time, never the transfer: the receiver asks again from the first chunk that it lacks.
 
+mod reading;
 mod receiving;
 mod sending;
 
@@ -33,6 +36,7 @@ use crate::store::map::Map;
 use crate::store::transfer::News;
 use crate::wire::log::ConfState;
 
+use reading::Readings;
 use receiving::Receiving;
 use sending::Sending;
 
@@ -41,11 +45,20 @@ pub(super) struct Snapshots<M: Map> {
     /// To others, by their ids.
     sending: BTreeMap<u64, Sending>,
     receiving: Option<Receiving<M>>,
+    /// To clients.
+    pub(super) reading: Readings,
 }
 
 impl<M: Map> Default for Snapshots<M> {
     fn default() -> Snapshots<M> {
-        Snapshots { sending: BTreeMap::new(), receiving: None }
+        Snapshots { sending: BTreeMap::new(), receiving: None, reading: Readings::default() }
+    }
+}
+
+impl<M: Map> Snapshots<M> {
+    /// How many are kept open for others.
+    fn open_count(&self) -> usize {
+        self.sending.len() + self.reading.open_count()
     }
 }
 
@@ -53,7 +66,11 @@ impl<M: Map> Node<M> {
     /// The thread of transfers tells something.
     pub(super) fn on_transfer(&mut self, news: News<M>) {
         match news {
-            News::Chunk(id, chunk) => self.send_part(id, chunk),
+            News::Chunk(id, chunk) => {
+                if let Some(chunk) = self.answer_chunk(id, chunk) {
+                    self.send_part(id, chunk);
+                }
+            }
             News::Added { id, number } => self.on_chunk_added(id, number),
             News::Built(id, store) => self.on_snapshot_built(id, store),
             News::Refused(id, why) => self.on_snapshot_refused(id, &why),
@@ -64,6 +81,7 @@ impl<M: Map> Node<M> {
     pub(super) fn tend_snapshots(&mut self) {
         self.tend_sending();
         self.tend_receiving();
+        self.tend_readings();
     }
 
     /// Whether a member can use no snapshot before the membership is durable: it must be among the members in it.

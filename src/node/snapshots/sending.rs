@@ -81,7 +81,7 @@ impl<M: Map> Node<M> {
         }
         // A state that differs from a majority's is not passed on.
         let is_sound = self.digests.quarantine().is_none();
-        if !is_sound || self.snapshots.sending.len() >= SNAPSHOTS_MAX {
+        if !is_sound || self.snapshots.open_count() >= SNAPSHOTS_MAX {
             return Ok(false);
         }
         let durable = self.store.durable_snapshot(&self.identity.cluster_id)?;
@@ -215,10 +215,10 @@ impl<M: Map> Node<M> {
     }
 
     /// Tells consensus whether snapshots are on their way, and whether one more can be.
-    fn note_sending(&mut self) {
-        let open = self.snapshots.sending.len();
+    pub(super) fn note_sending(&mut self) {
+        let (sending, open) = (self.snapshots.sending.len(), self.snapshots.open_count());
         if let Stage::Member(replica) = &mut self.stage {
-            replica.hold(open > 0);
+            replica.hold(sending > 0);
             replica.set_may_offer(open < SNAPSHOTS_MAX);
         }
     }

@@ -4,8 +4,8 @@
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
-//!   [`limits`]: bounds; [`bounded`]: of the log. [`snapshots`]: what becomes of those that it leaves behind.
-//!   [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
+//!   [`limits`]: bounds; [`bounded`]: of the log. [`snapshots`]: what becomes of those that it leaves behind;
+//!   [`reading`]: of clients. [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
 
 mod bounded;
 mod digests;
@@ -16,6 +16,7 @@ mod leaving;
 mod limits;
 mod membership;
 mod quota;
+mod reading;
 mod returning;
 mod snapshots;
 mod storms;

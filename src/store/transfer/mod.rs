@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Snapshots for nodes that are far behind go this way, and so do backups. Pure: [`Source`] and [`Target`] know nothing of
-//! where the chunks go. [`Transfers`] is what a thread runs of both, for a node.
+//! where the chunks go. [`Transfers`] is what a thread runs of both, for a node. [`file`] is how a backup lies on disk, and
+//! [`Restore`] makes a store of one, with a history of its own.
 //!
 //! What it promises:
 //! - **All or nothing.** A store comes out at the end only if it is, row by row, what went in.
@@ -15,16 +16,21 @@
 #![forbid(unsafe_code)]
 
 mod chunk;
+pub mod file;
+mod inspect;
 mod jobs;
+mod restore;
 mod source;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::{Refused, TRANSFER_FORMAT};
+pub use inspect::{Inspection, check_header};
 pub use jobs::{Incoming, Job, News, Outgoing, Transfers};
+pub use restore::Restore;
 pub use source::Source;
-pub use target::{Failure, Target, check_header};
+pub use target::{Failure, Target};
 
 use bytes::Bytes;
 

@@ -1,5 +1,7 @@
 //! What goes in comes out, and nothing else does.
 
+mod backups;
+
 use bytes::Bytes;
 use fastrand::Rng;
 
