@@ -49,7 +49,9 @@ fn main() -> ExitCode {
     // An assertion of the program's own is a finding too.
     std::panic::set_hook(Box::new(|panic| {
         let seed = SEED.get().map_or("no seed".to_owned(), |seed| format!("seed {seed}"));
-        eprintln!("{seed}: Assertion: {panic}");
+        // Of use with RUST_BACKTRACE=1 alone.
+        let backtrace = std::backtrace::Backtrace::capture();
+        eprintln!("{seed}: Assertion: {panic}\n{backtrace}");
         std::process::exit(1);
     }));
     let plant = planted(&args);
