@@ -45,13 +45,21 @@ pub(super) struct Snapshots<M: Map> {
     /// To others, by their ids.
     sending: BTreeMap<u64, Sending>,
     receiving: Option<Receiving<M>>,
+    /// The number of the last state that was begun. None is used twice in a start: what was abandoned may come to its end, and
+    /// be discarded, after the next one was begun.
+    last_begun: u64,
     /// To clients.
     pub(super) reading: Readings,
 }
 
 impl<M: Map> Default for Snapshots<M> {
     fn default() -> Snapshots<M> {
-        Snapshots { sending: BTreeMap::new(), receiving: None, reading: Readings::default() }
+        Snapshots {
+            sending: BTreeMap::new(),
+            receiving: None,
+            last_begun: 0,
+            reading: Readings::default(),
+        }
     }
 }
 

@@ -21,6 +21,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A snapshot that is being taken in.
 pub(super) struct Receiving<M: Map> {
     id: u64,
+    /// The number of the state that it becomes.
+    state: u64,
     from: u64,
     header: Header,
     conf_state: ConfState,
@@ -111,10 +113,13 @@ impl<M: Map> Node<M> {
             mib(header.logical_bytes)
         );
         let now = self.now.monotonic;
-        let incoming = self.store.incoming(self.state + 1);
+        let state = self.state.max(self.snapshots.last_begun) + 1;
+        self.snapshots.last_begun = state;
+        let incoming = self.store.incoming(state);
         self.effects.transfers.push(Job::Begin(id, incoming, header.clone()));
         self.snapshots.receiving = Some(Receiving {
             id,
+            state,
             from: from.raft_id,
             header,
             conf_state,
@@ -254,7 +259,8 @@ impl<M: Map> Node<M> {
 
     /// Gives a snapshot that is whole to the log, if it takes it now.
     pub(in crate::node) fn install_snapshot(&mut self) {
-        let Some(Receiving { stage: Building::Whole(store), .. }) = &self.snapshots.receiving
+        let Some(Receiving { stage: Building::Whole(store), state, .. }) =
+            &self.snapshots.receiving
         else {
             return;
         };
@@ -265,7 +271,7 @@ impl<M: Map> Node<M> {
         }
         let conf_state = store.membership().and_then(|membership| membership.conf_state.as_ref());
         let Some(conf_state) = conf_state else { unreachable!("it was checked when it was built") };
-        match replica.install(entry_id(store.applied()), conf_state, self.state + 1) {
+        match replica.install(entry_id(store.applied()), conf_state, *state) {
             Install::Later => {}
             Install::Declined => self.abandon_snapshot("the log has no use for it"),
             Install::Taken => {
@@ -281,14 +287,14 @@ impl<M: Map> Node<M> {
     /// The record that installs the snapshot is durable: from now on this is the node's state.
     pub(in crate::node) fn switch_state(&mut self) {
         let receiving = self.snapshots.receiving.take();
-        let Some(Receiving { stage: Building::Installing(store), begun, len_bytes, .. }) =
+        let Some(Receiving { stage: Building::Installing(store), state, begun, len_bytes, .. }) =
             receiving
         else {
             unreachable!("a snapshot is kept until its record is durable");
         };
         assert!(self.to_apply.is_empty(), "entries are committed before the snapshot is applied");
         let old = std::mem::replace(&mut self.store, *store);
-        self.state += 1;
+        self.state = state;
         self.digests.forget_own();
         let applied = self.store.applied();
         if let Stage::Member(replica) = &mut self.stage {
