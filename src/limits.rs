@@ -172,7 +172,7 @@ pub const LOG_LEN_MAX: usize = 192 * MIB;
 /// Rows of one chunk, unless a single row is longer.
 pub const SNAPSHOT_CHUNK_LEN: usize = 256 * KIB;
 /// Chunks that are asked for ahead.
-pub const SNAPSHOT_WINDOW: u64 = 4;
+pub const SNAPSHOT_WINDOW: u64 = 16;
 /// Bytes of rows that the receiver of a snapshot commits at once,
 pub const SNAPSHOT_BATCH_LEN: usize = 4 * MIB;
 /// and how many.
@@ -183,6 +183,8 @@ pub const SNAPSHOT_META_LEN_MAX: usize = MIB;
 pub const SNAPSHOTS_MAX: usize = 4;
 /// One of which nothing is asked for so long is given up.
 pub const SNAPSHOT_IDLE_MAX: Duration = Duration::from_secs(30);
+/// A member that refused one is offered no other until so long after.
+pub const SNAPSHOT_REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// And any is after that: what it shows cannot be reused on disk while it is open.
 pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(3600);
 

@@ -1,10 +1,13 @@
-//! `phalanx snapshot`: backups. What is saved is checked on its way, and has its name only when it is whole and on the disk.
+//! `phalanx snapshot`: backups. What is saved is checked on its way, and has its name only when it is whole and on the disk:
+//! until then it is `FILE.<process id>.partial`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::args::{CheckSnapshot, SaveSnapshot};
@@ -26,15 +29,15 @@ pub fn save(
 ) -> Result<()> {
     let path = Path::new(&save.file);
     refuse_to_overwrite(path, save.force)?;
-    let partial = PathBuf::from(format!("{}.partial", save.file));
+    // A name of this process's own: two that save to one file do not write into each other's.
+    let partial = PathBuf::from(format!("{}.{}.partial", save.file, std::process::id()));
     let snapshot = client.snapshot()?;
     let failed = |e: io::Error| Failure::File(format!("cannot write {}: {e}", partial.display()));
     let mut file = BufWriter::new(File::create(&partial).map_err(failed)?);
     let saved = write_all(snapshot, &mut file, &failed, &mut progress).and_then(|header| {
         // On the disk first: a name never leads to less than all of it.
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-        refuse_to_overwrite(path, save.force)?;
-        fs::rename(&partial, path).map_err(failed)?;
+        give_name(&partial, path, save.force)?;
         sync_parent(path).map_err(failed)?;
         Ok(header)
     });
@@ -50,13 +53,35 @@ pub fn save(
 }
 
 fn refuse_to_overwrite(path: &Path, force: bool) -> Result<()> {
-    match !force && path.exists() {
-        false => Ok(()),
-        true => Err(Failure::Usage(format!(
-            "{} exists: give another name, or --force to replace it",
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(Failure::Usage(format!(
+            "{} is no file, and is not replaced by one: give another name",
             path.display()
         ))),
+        Ok(_) if !force => Err(exists(path)),
+        _ => Ok(()),
     }
+}
+
+fn exists(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::Usage(format!("{path} exists: give another name, or --force to replace it"))
+}
+
+/// Gives a whole backup its name. Who else took it meanwhile keeps it, unless forced.
+fn give_name(partial: &Path, path: &Path, force: bool) -> Result<()> {
+    let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    let renamed = match renameat_with(CWD, partial, CWD, path, flags) {
+        Err(Errno::EXIST) if !force => return Err(exists(path)),
+        // Some file systems cannot do both in one step.
+        Err(Errno::INVAL | Errno::NOSYS) if !force => {
+            refuse_to_overwrite(path, force)?;
+            fs::rename(partial, path)
+        }
+        renamed => renamed.map_err(io::Error::from),
+    };
+    let (from, to) = (partial.display(), path.display());
+    renamed.map_err(|e| Failure::File(format!("cannot rename {from} to {to}: {e}")))
 }
 
 fn write_all(

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::cluster::Then;
 use super::{Node, peers};
-use crate::limits::{DIGEST_EVERY, DIGEST_STILL, DIGESTS_MAX};
+use crate::limits::{APPLY_VERSION, DIGEST_EVERY, DIGEST_STILL, DIGESTS_MAX};
 use crate::store::Digest;
 use crate::store::map::Map;
 use crate::wire::log::{ConfState, Record, Standing};
@@ -148,6 +148,8 @@ impl<M: Map> Node<M> {
 
     pub(super) fn on_digest(&mut self, from: u64, told: &peer::Digest) {
         match Digest::try_from(&told.digest[..]) {
+            // Another version may well come to another state.
+            Ok(_) if told.apply != APPLY_VERSION => {}
             Ok(digest) if self.is_member(from) => {
                 self.digests.note_told(from, told.index, digest);
                 self.compare_digests(told.index);

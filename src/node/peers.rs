@@ -5,7 +5,7 @@ use super::requests::{Origin, Place, Work};
 use super::seats::Greeting;
 use super::{Node, Stage, Token};
 use crate::error::refusal;
-use crate::limits::{GREETED_MAX, NAME_LEN_MAX};
+use crate::limits::{APPLY_VERSION, GREETED_MAX, NAME_LEN_MAX};
 use crate::replica::membership;
 use crate::store::Digest;
 use crate::store::map::Map;
@@ -35,7 +35,7 @@ pub(super) fn table_frame(table: GossipTable) -> PeerFrame {
 }
 
 pub(super) fn digest_frame(index: u64, digest: &Digest) -> PeerFrame {
-    let digest = peer::Digest { index, digest: digest.to_vec().into() };
+    let digest = peer::Digest { index, digest: digest.to_vec().into(), apply: APPLY_VERSION };
     PeerFrame { frame: Some(Frame::Digest(digest)) }
 }
 

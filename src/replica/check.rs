@@ -3,12 +3,26 @@
 //! A peer that follows the protocol sends none of what is refused here. One that runs another version, or on damaged
 //! memory, shall not take this node with it.
 
+use std::collections::BTreeSet;
+
 use raft::StateRole;
 use raft::eraftpb::{Message, MessageType};
 
 use super::{Malformed, Replica};
+use crate::limits::MEMBERS_MAX;
+use crate::wire::log::{ConfState, EntryId};
+
+/// No log comes to so many entries.
+const INDEX_END: u64 = 1 << 62;
 
 impl Replica {
+    /// Whether there can be a snapshot as of that entry, with those members: raft-rs would end the process over another.
+    pub fn can_be(&self, last: EntryId, conf_state: &ConfState) -> bool {
+        (1..INDEX_END).contains(&last.index)
+            && (1..=self.term().max(1)).contains(&last.term)
+            && is_configuration(conf_state)
+    }
+
     pub(super) fn check(&self, message: &Message) -> Result<(), Malformed> {
         let is_request_to_read = message.msg_type == MessageType::MsgReadIndex;
         // raft-rs takes what has no term for its own.
@@ -71,4 +85,56 @@ fn check_append(message: &Message) -> Result<(), Malformed> {
         return Err(Malformed("an append with entries of a later term than its leader's"));
     }
     Ok(())
+}
+
+/// Whether nodes can be members in that way.
+fn is_configuration(conf_state: &ConfState) -> bool {
+    let ConfState { voters, learners, voters_outgoing, learners_next, auto_leave } = conf_state;
+    let lists = [voters, learners, voters_outgoing, learners_next];
+    let is_list = |ids: &&Vec<u64>| {
+        let distinct: BTreeSet<&u64> = ids.iter().collect();
+        distinct.len() == ids.len() && ids.len() <= MEMBERS_MAX && !ids.contains(&0)
+    };
+    let is_joint = !voters_outgoing.is_empty();
+    lists.iter().all(is_list)
+        && !voters.is_empty()
+        && learners.iter().all(|id| !voters.contains(id) && !voters_outgoing.contains(id))
+        // Who becomes a learner votes in the configuration before, and not in the one after.
+        && learners_next.iter().all(|id| voters_outgoing.contains(id) && !voters.contains(id))
+        && (is_joint || !auto_leave)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_that_cannot_be_are_told_from_those_that_can() {
+        let of = |lists: [&[u64]; 4], auto_leave| {
+            let [voters, learners, voters_outgoing, learners_next] = lists.map(<[u64]>::to_vec);
+            is_configuration(&ConfState {
+                voters,
+                learners,
+                voters_outgoing,
+                learners_next,
+                auto_leave,
+            })
+        };
+        assert!(of([&[1], &[], &[], &[]], false));
+        assert!(of([&[1, 2, 3], &[4], &[], &[]], false));
+        assert!(of([&[1, 2, 4], &[5], &[1, 2, 3], &[3]], true));
+        for lists in [
+            [&[][..], &[], &[], &[]],
+            [&[], &[1], &[], &[]],
+            [&[1, 1], &[], &[], &[]],
+            [&[0], &[], &[], &[]],
+            [&[1, 2], &[2], &[], &[]],
+            [&[1], &[2], &[1, 2], &[]],
+            [&[1], &[], &[], &[2]],
+            [&[1, 2], &[], &[1, 2], &[2]],
+        ] {
+            assert!(!of(lists, false), "{lists:?}");
+        }
+        assert!(!of([&[1], &[], &[], &[]], true));
+    }
 }

@@ -58,13 +58,20 @@ pub(super) struct Links {
 
 impl Links {
     /// Sends a frame. False if it was not sent: there is no link, or the peer does not take what is sent. Raft sends anew
-    /// what it lost; a link on which something else cannot be sent is ended.
+    /// what it lost, a snapshot is asked for again, and digests come again; a link on which something else cannot be sent
+    /// is ended.
     pub fn send(&self, raft_id: u64, frame: &PeerFrame) -> bool {
         let up = self.up.borrow();
         let Some(Link { outbox, .. }) = up.get(&raft_id) else { return false };
         let is_full = outbox.unsent_len() > PEER_UNSENT_MAX;
         match &frame.frame {
-            Some(peer_frame::Frame::Raft(_)) if is_full => return false,
+            Some(
+                peer_frame::Frame::Raft(_)
+                | peer_frame::Frame::SnapshotOffer(_)
+                | peer_frame::Frame::SnapshotRequest(_)
+                | peer_frame::Frame::SnapshotPart(_)
+                | peer_frame::Frame::Digest(_),
+            ) if is_full => return false,
             _ if is_full => outbox.kill(),
             _ => outbox.send(frame),
         }

@@ -94,12 +94,16 @@ impl Map for MemMap {
 
     fn sibling(&self, state: u64) -> Result<MemMap> {
         let tables = SharedTables::default();
-        lock(&self.states).insert(state, tables.clone());
+        let before = lock(&self.states).insert(state, tables.clone());
+        let is_free = before.is_none_or(|before| Arc::strong_count(&before) == 1);
+        assert!(is_free, "state {state} is in use, and a directory is opened once");
         Ok(self.beside(state, tables))
     }
 
     fn remove(self) -> Result<()> {
-        lock(&self.states).remove(&self.state);
+        let removed = lock(&self.states).remove(&self.state);
+        let is_own = removed.is_some_and(|removed| Arc::ptr_eq(&removed, &self.tables));
+        assert!(is_own, "the directory of state {} is another's by now", self.state);
         Ok(())
     }
 

@@ -30,8 +30,10 @@ mod receiving;
 mod sending;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Node, Stage};
+use crate::limits::SNAPSHOT_REFUSED_PAUSE;
 use crate::store::map::Map;
 use crate::store::transfer::News;
 use crate::wire::log::ConfState;
@@ -44,10 +46,12 @@ use sending::Sending;
 pub(super) struct Snapshots<M: Map> {
     /// To others, by their ids.
     sending: BTreeMap<u64, Sending>,
+    /// Members that refused one, and when: until [`SNAPSHOT_REFUSED_PAUSE`] after it they are offered no other.
+    refused: BTreeMap<u64, Duration>,
     receiving: Option<Receiving<M>>,
-    /// The number of the last state that was begun. None is used twice in a start: what was abandoned may come to its end, and
-    /// be discarded, after the next one was begun.
-    last_begun: u64,
+    /// The number of the last state that was begun here. None is given twice by one process: what is left of a state is
+    /// removed by its number, a while after it was given up.
+    last_state: u64,
     /// To clients.
     pub(super) reading: Readings,
 }
@@ -56,8 +60,9 @@ impl<M: Map> Default for Snapshots<M> {
     fn default() -> Snapshots<M> {
         Snapshots {
             sending: BTreeMap::new(),
+            refused: BTreeMap::new(),
             receiving: None,
-            last_begun: 0,
+            last_state: 0,
             reading: Readings::default(),
         }
     }
@@ -87,6 +92,8 @@ impl<M: Map> Node<M> {
 
     /// Once per TICK_MS: repeats what may be lost, gives up what has no future.
     pub(super) fn tend_snapshots(&mut self) {
+        let now = self.now.monotonic;
+        self.snapshots.refused.retain(|_, at| now < *at + SNAPSHOT_REFUSED_PAUSE);
         self.tend_sending();
         self.tend_receiving();
         self.tend_readings();

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::store::map::Map;
 use crate::store::transfer::{Job, Refused, check_header};
 use crate::wire::client::Identity;
-use crate::wire::log::ConfState;
+use crate::wire::log::{ConfState, EntryId};
 use crate::wire::peer::{SnapshotOffer, SnapshotPart, SnapshotRequest, peer_frame::Frame};
 use crate::wire::snapshot::{Chunk, Header};
 
@@ -21,9 +21,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A snapshot that is being taken in.
 pub(super) struct Receiving<M: Map> {
     id: u64,
+    from: u64,
     /// The number of the state that it becomes.
     state: u64,
-    from: u64,
     header: Header,
     conf_state: ConfState,
     begun: Duration,
@@ -59,6 +59,11 @@ impl<M: Map> Receiving<M> {
         matches!(self.stage, Building::Incomplete)
     }
 
+    /// Whether all chunks are here, though the thread may not have taken them in yet.
+    fn has_come(&self) -> bool {
+        !self.is_incomplete() || self.last.is_some_and(|last| self.given > last)
+    }
+
     /// The request for the chunks that the window has room for, if there are any. `anew`: what was asked for before counts as
     /// lost.
     fn request(&mut self, anew: bool) -> Option<SnapshotRequest> {
@@ -69,7 +74,7 @@ impl<M: Map> Receiving<M> {
         let until = (self.added + SNAPSHOT_WINDOW).min(end);
         let from = self.asked;
         self.asked = self.asked.max(until);
-        (from < until).then_some(SnapshotRequest { id: self.id, from, until })
+        (from < until).then(|| SnapshotRequest { id: self.id, from, until, ..Default::default() })
     }
 }
 
@@ -84,6 +89,7 @@ impl<M: Map> Node<M> {
         let is_wanted = replica.leader() == Some(from.raft_id)
             && header.cluster_id == self.identity.cluster_id
             && header.index > replica.commit()
+            && replica.can_be(EntryId { index: header.index, term: header.term }, &conf_state)
             && is_among(&conf_state, self.identity.raft_id)
             && !self.stopping;
         if !is_wanted {
@@ -91,13 +97,14 @@ impl<M: Map> Node<M> {
         }
         if let Err(refused) = check_header(&header) {
             let why = format!("a snapshot from {} is refused: {refused}", from.name);
+            self.tell_refused(from.raft_id, id, refused.to_string());
             return self.tell_refusal(from.raft_id, &why);
         }
         match &self.snapshots.receiving {
             // The first request was lost.
             Some(receiving) if receiving.id == id => return self.ask_for_chunks(true),
             // That one is all there.
-            Some(receiving) if !receiving.is_incomplete() => return,
+            Some(receiving) if receiving.has_come() => return,
             Some(_) => self.abandon_snapshot("another one is offered"),
             None => {}
         }
@@ -113,14 +120,14 @@ impl<M: Map> Node<M> {
             mib(header.logical_bytes)
         );
         let now = self.now.monotonic;
-        let state = self.state.max(self.snapshots.last_begun) + 1;
-        self.snapshots.last_begun = state;
+        let state = self.state.max(self.snapshots.last_state) + 1;
+        self.snapshots.last_state = state;
         let incoming = self.store.incoming(state);
         self.effects.transfers.push(Job::Begin(id, incoming, header.clone()));
         self.snapshots.receiving = Some(Receiving {
             id,
-            state,
             from: from.raft_id,
+            state,
             header,
             conf_state,
             begun: now,
@@ -157,8 +164,9 @@ impl<M: Map> Node<M> {
         let Some(chunk) = part.chunk else {
             return self.abandon_snapshot("its sender has closed it");
         };
-        // What is outside was asked for twice, or never.
-        if !(receiving.given..receiving.given + SNAPSHOT_WINDOW).contains(&chunk.number) {
+        // What is outside was asked for twice, or never: no more is taken in than the thread keeps up with.
+        let end = receiving.asked.min(receiving.added + SNAPSHOT_WINDOW);
+        if !(receiving.given..end).contains(&chunk.number) {
             return;
         }
         (receiving.came, receiving.heard) = (self.now.monotonic, self.now.monotonic);
@@ -200,10 +208,18 @@ impl<M: Map> Node<M> {
     }
 
     pub(super) fn on_snapshot_refused(&mut self, id: u64, why: &Refused) {
-        if self.snapshots.receiving.take_if(|receiving| receiving.id == id).is_some() {
+        let refused = self.snapshots.receiving.take_if(|receiving| receiving.id == id);
+        if let Some(receiving) = refused {
             self.counters.snapshots_failed += 1;
             ::log::error!("the snapshot is not taken over: {why}");
+            self.tell_refused(receiving.from, id, why.to_string());
         }
+    }
+
+    /// Its sender may be who can do something about it, and shall not go on.
+    fn tell_refused(&mut self, to: u64, id: u64, refused: String) {
+        let request = SnapshotRequest { id, refused, ..SnapshotRequest::default() };
+        self.effects.frames.push((to, peers::frame(Frame::SnapshotRequest(request))));
     }
 
     /// Removes what there is of the snapshot that is being taken in, unless the log has it.

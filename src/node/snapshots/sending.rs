@@ -46,7 +46,7 @@ enum End {
     /// This node does not lead any more, or the member is none any more.
     Void,
     /// The member is to get another one, if it still needs one then.
-    GivenUp(&'static str),
+    GivenUp(String),
 }
 
 impl<M: Map> Node<M> {
@@ -81,7 +81,8 @@ impl<M: Map> Node<M> {
         }
         // A state that differs from a majority's is not passed on.
         let is_sound = self.digests.quarantine().is_none();
-        if !is_sound || self.snapshots.open_count() >= SNAPSHOTS_MAX {
+        let pauses = self.snapshots.refused.contains_key(&to);
+        if !is_sound || pauses || self.snapshots.open_count() >= SNAPSHOTS_MAX {
             return Ok(false);
         }
         let durable = self.store.durable_snapshot(&self.identity.cluster_id)?;
@@ -128,15 +129,21 @@ impl<M: Map> Node<M> {
         from: &Identity,
         request: SnapshotRequest,
     ) {
-        let SnapshotRequest { id, from: first, until } = request;
+        let SnapshotRequest { id, from: first, until, refused } = request;
         let is_its =
             |sending: &&mut Sending| (sending.to, sending.nonce) == (from.raft_id, from.nonce);
         match self.snapshots.sending.get_mut(&id).filter(is_its) {
+            Some(_) if !refused.is_empty() => {
+                self.snapshots.refused.insert(from.raft_id, self.now.monotonic);
+                self.close_snapshot(id, &End::GivenUp(format!("it was refused: {refused}")));
+                self.note_sending();
+            }
             Some(sending) => {
                 sending.asked = Some(self.now.monotonic);
                 sending.want(first, until);
                 self.effects.transfers.extend(sending.read_next(id));
             }
+            None if !refused.is_empty() => {}
             None => {
                 let gone = Frame::SnapshotPart(SnapshotPart { id, chunk: None });
                 self.effects.frames.push((from.raft_id, peers::frame(gone)));
@@ -273,6 +280,6 @@ impl Sending {
         } else {
             return None;
         };
-        Some(End::GivenUp(why))
+        Some(End::GivenUp(why.to_owned()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::DIGEST_EVERY;
+use crate::limits::{APPLY_VERSION, DIGEST_EVERY};
 use crate::sim::machine::Config;
 use crate::sim::world::World;
 use crate::store::map::{Batch, Map, Snapshot, Table};
@@ -183,7 +183,11 @@ fn without_a_majority_against_it_nobody_stops() {
 }
 
 fn digest(index: u64, bytes: u8, len: usize) -> peer_frame::Frame {
-    peer_frame::Frame::Digest(Digest { index, digest: vec![bytes; len].into() })
+    peer_frame::Frame::Digest(Digest {
+        index,
+        digest: vec![bytes; len].into(),
+        apply: APPLY_VERSION,
+    })
 }
 
 fn hear(world: &mut World, i: usize, from: usize, frame: peer_frame::Frame) {

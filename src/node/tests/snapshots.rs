@@ -233,7 +233,7 @@ fn a_receiver_that_crashes_at_any_moment_starts_with_a_whole_state() {
             // Around the record that installs it.
             1 => world.run_until("it is whole", |world| world.node(left).has_whole_snapshot()),
             // Between that record and the end of the old state.
-            _ => world.run_until("it is installed", |world| world.node(left).state() == 2),
+            _ => world.run_until("it is installed", |world| world.node(left).state() > 1),
         }
         // The record is on disk soon: as good as nothing else happens before that.
         for _ in 0..world.rng.usize(..[40, 2, 40][seed as usize % 3]) {
@@ -241,14 +241,14 @@ fn a_receiver_that_crashes_at_any_moment_starts_with_a_whole_state() {
         }
         let (state, states) = (world.node(left).state(), world.machines[left].map.states());
         let is_whole = world.node(left).has_whole_snapshot();
-        in_transit += usize::from(state == 1 && !is_whole && states == [1, 2]);
+        in_transit += usize::from(state == 1 && !is_whole && states.len() == 2);
         world.crash(left);
         world.start(left);
         let started_from = world.node(left).state();
         assert!(started_from >= state);
         assert_eq!(world.machines[left].map.states(), [started_from], "one is left");
         before += usize::from(is_whole && started_from == 1);
-        after += usize::from(states.len() == 2 && started_from == 2);
+        after += usize::from(states.len() == 2 && started_from > 1);
         check_same(&mut world);
     });
     assert!(in_transit > 5 && before > 5 && after > 10, "{in_transit} {before} {after}");
