@@ -76,7 +76,9 @@ fn main() -> ExitCode {
     // An assertion of the program's own is a finding too.
     std::panic::set_hook(Box::new(|panic| {
         let seed = SEED.get().map_or("no seed".to_owned(), |seed| format!("seed {seed}"));
-        eprintln!("{seed}: Assertion: {panic}");
+        // Of use with RUST_BACKTRACE=1 alone.
+        let backtrace = std::backtrace::Backtrace::capture();
+        eprintln!("{seed}: Assertion: {panic}\n{backtrace}");
         std::process::exit(1);
     }));
     let plant = planted(&args);
@@ -93,10 +95,8 @@ fn main() -> ExitCode {
     }
 }
 
-type Plant = Option<Bug>;
-
 #[cfg(feature = "plant")]
-fn planted(args: &Args) -> Plant {
+fn planted(args: &Args) -> Option<Bug> {
     let name = args.plant.as_ref()?;
     let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == *name);
     if found.is_none() {
@@ -108,20 +108,20 @@ fn planted(args: &Args) -> Plant {
 
 /// A build that serves anybody has no bugs to plant.
 #[cfg(not(feature = "plant"))]
-fn planted(_: &Args) -> Plant {
+fn planted(_: &Args) -> Option<Bug> {
     None
 }
 
-fn run_with(seed: u64, trace: bool, plant: Plant) -> Report {
+fn run_with(seed: u64, trace: bool, plant: Option<Bug>) -> Report {
     SEED.set(Some(seed));
     #[cfg(feature = "plant")]
     phalanx::planted::plant(plant);
     #[cfg(not(feature = "plant"))]
-    assert!(plant.is_none(), "this build plants no bugs");
+    assert_eq!(plant, None, "no bug is compiled");
     run(seed, trace)
 }
 
-fn one(seed: u64, trace: bool, plant: Plant) -> ExitCode {
+fn one(seed: u64, trace: bool, plant: Option<Bug>) -> ExitCode {
     let report = run_with(seed, trace, plant);
     if trace {
         println!("{}\n", report.scenario);
@@ -148,7 +148,7 @@ struct Total {
     tally: Tally,
 }
 
-fn many(seeds: std::ops::Range<u64>, threads: usize, plant: Plant) -> ExitCode {
+fn many(seeds: std::ops::Range<u64>, threads: usize, plant: Option<Bug>) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(seeds.start);
     let is_over = AtomicBool::new(false);

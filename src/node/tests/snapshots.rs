@@ -14,6 +14,7 @@ use crate::store::map::Map;
 use crate::wire::client::{Get, request};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// So little that a node which misses a moment is too far behind.
 const LITTLE: Retention = Retention {
@@ -282,6 +283,32 @@ fn more_is_written_than_is_kept_for_a_slow_receiver() {
     world.heal();
     check_same(&mut world);
     assert_eq!(received(&world, left), 1);
+}
+
+/// Each new leader offers a snapshot of its own, and the one before may come to its end just then.
+#[test]
+fn leaders_that_follow_each_other_leave_the_receiver_a_state() {
+    for_seeds(0..60, |seed| {
+        let mut world = forgetful(seed, 3);
+        let left = leave_behind(&mut world, 40);
+        // So slow that what has come goes on being taken in while another is elected.
+        world.weather.thread_us = 200_000..400_000;
+        world.start(left);
+        for _ in 0..3 {
+            let moment = Duration::from_millis(world.rng.u64(1_000..6_000));
+            world.run_for(moment);
+            if let Some(leader) = world.leader().filter(|leader| *leader != left) {
+                world.crash(leader);
+                world.run_for(SECOND);
+                world.start(leader);
+            }
+        }
+        calm(&mut world);
+        check_same(&mut world);
+        // It has what the log names.
+        world.crash(left);
+        world.start(left);
+    });
 }
 
 /// As the storms of `storms`, over clusters that keep little of their logs.
