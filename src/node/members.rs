@@ -284,10 +284,17 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// Whoever a change has taken out is told so when it comes again: connections with it end. This node may be it.
-    pub(super) fn part_with(&mut self, removed: Vec<u64>) {
+    /// Whoever a change has taken out is told so when it comes again: connections with it end.
+    ///
+    /// Where it is this node, it does not end for that alone, but when a member [says so](Node::on_removed). Only then do those
+    /// who stay know of it for good: if it has led when its own removal was committed, its vote and its log may be what
+    /// the others still need to find out.
+    pub(super) fn part_with(&mut self, mut removed: Vec<u64>) {
         if removed.contains(&self.identity.raft_id) {
-            return self.end(self.was_removed(&self.identity.name));
+            ::log::info!(
+                "this node was removed from the cluster: it ends when a member says so too"
+            );
+            removed.retain(|raft_id| *raft_id != self.identity.raft_id);
         }
         self.effects.unlink.extend(removed);
     }

@@ -17,10 +17,8 @@ const INDEX_END: u64 = 1 << 62;
 
 impl Replica {
     /// Whether there can be a snapshot as of that entry, with those members: raft-rs would end the process over another.
-    pub fn can_be(&self, last: EntryId, conf_state: &ConfState) -> bool {
-        (1..INDEX_END).contains(&last.index)
-            && (1..=self.term().max(1)).contains(&last.term)
-            && is_configuration(conf_state)
+    pub fn can_be(last: EntryId, conf_state: &ConfState) -> bool {
+        (1..INDEX_END).contains(&last.index) && last.term > 0 && is_configuration(conf_state)
     }
 
     pub(super) fn check(&self, message: &Message) -> Result<(), Malformed> {

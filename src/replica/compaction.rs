@@ -107,7 +107,7 @@ impl Replica {
     /// A snapshot is whole and durable in the directory `state`: it holds what all entries up to `last` have led to, with
     /// those members. It is as good as if the present leader had sent it: whoever made it, it holds committed entries only.
     pub fn install(&mut self, last: EntryId, conf_state: &ConfState, state: u64) -> Install {
-        if last.index <= self.commit() || !self.can_be(last, conf_state) {
+        if last.index <= self.commit() || !Replica::can_be(last, conf_state) {
             return Install::Declined;
         }
         let leader = match self.leader() {

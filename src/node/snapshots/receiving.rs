@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Node, Stage, is_among, mib};
 use crate::limits::{SNAPSHOT_IDLE_MAX, SNAPSHOT_WINDOW};
 use crate::node::{entry_id, peers};
-use crate::replica::Install;
+use crate::replica::{Install, Replica};
 use crate::store::Store;
 use crate::store::map::Map;
 use crate::store::transfer::{Job, Refused, check_header};
@@ -89,7 +89,8 @@ impl<M: Map> Node<M> {
         let is_wanted = replica.leader() == Some(from.raft_id)
             && header.cluster_id == self.identity.cluster_id
             && header.index > replica.commit()
-            && replica.can_be(EntryId { index: header.index, term: header.term }, &conf_state)
+            && header.term <= replica.term()
+            && Replica::can_be(EntryId { index: header.index, term: header.term }, &conf_state)
             && is_among(&conf_state, self.identity.raft_id)
             && !self.stopping;
         if !is_wanted {
