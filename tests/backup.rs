@@ -142,10 +142,13 @@ fn grows(
     for other in &mut others {
         other.set("PEERS", &names).start();
     }
+    // As each of them knows: who does not know that the change is over still needs the one voter that there was before.
     wait_until("both have joined and vote", SOON, || {
-        let status = node.status().unwrap_or_default();
-        let peers = status["peers"].as_array().cloned().unwrap_or_default();
-        peers.len() == 2 && peers.iter().all(|peer| peer["voter"].as_bool() == Some(true))
+        std::iter::once(&node).chain(&others).all(|node| {
+            let status = node.status().unwrap_or_default();
+            let peers = status["peers"].as_array().cloned().unwrap_or_default();
+            peers.len() == 2 && peers.iter().all(|peer| peer["voter"].as_bool() == Some(true))
+        })
     });
     node.kill();
     others.iter().for_each(Node::wait_ready);

@@ -86,9 +86,11 @@ pub fn voters_to_form(expect: u32) -> usize {
     (expect / 2 + 1).min(largest_odd).min(VOTERS_MAX)
 }
 
-/// Whether `raft_id` votes in the configuration.
+/// Whether `raft_id` votes in both halves of a joint configuration, or in one that is not joint: what a person takes for a
+/// voter. Until the joint one is left, a majority of the voters before is needed still.
 pub fn is_voter(conf_state: &ConfState, raft_id: u64) -> bool {
-    conf_state.voters.contains(&raft_id) || conf_state.voters_outgoing.contains(&raft_id)
+    conf_state.voters.contains(&raft_id)
+        && (!is_joint(conf_state) || conf_state.voters_outgoing.contains(&raft_id))
 }
 
 fn contains(conf_state: &ConfState, raft_id: u64) -> bool {
