@@ -121,7 +121,7 @@ pub fn request(id: u64, command: Command) -> client_frame::Frame {
 pub fn write(success: Vec<Op>) -> Command {
     let request_id = Bytes::from(fastrand::u128(..).to_be_bytes().to_vec());
     let txn = Some(Txn { success, ..Txn::default() });
-    // No test writes so much that the first of it is forgotten.
+    // Who writes more than is remembered sets it to what was last answered.
     Command::Write(Write { request_id, since: 0, txn })
 }
 
@@ -170,13 +170,18 @@ impl Bystander {
 }
 
 fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
-    let mut sent = 0;
+    let (mut sent, mut since) = (0, 0);
     while !stopped.load(Ordering::Relaxed) {
         while sent < done.load(Ordering::Relaxed) + Bystander::IN_FLIGHT {
             sent += 1;
-            wire.request(sent, put(format!("bystander/{}", sent % 100), "value"));
+            let mut command = put(format!("bystander/{}", sent % 100), "value");
+            if let Command::Write(write) = &mut command {
+                write.since = since;
+            }
+            wire.request(sent, command);
         }
         let response = wire.response();
+        since = since.max(response.applied);
         let is_done = matches!(response.result, Some(response::Result::Txn(_)));
         assert!(is_done, "a bystander was disturbed: {response:?}");
         done.fetch_add(1, Ordering::Relaxed);
