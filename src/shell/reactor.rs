@@ -1,4 +1,4 @@
-//! The loop: everything that happens is queued, and one turn of the [node](crate::node) takes it all.
+//! The loop: everything that happens is queued, and one turn of the [node] takes it all.
 //!
 //! Whatever arrives while a turn is due (from clients, peers, the disk, the threads) is one turn's work, so that the busier
 //! the node, the larger its batches: one write of the log, one message per follower, one round of reads.

@@ -92,7 +92,7 @@ pub struct Figures {
     pub logical_bytes: u64,
     /// What they may be at most; 0: no limit.
     pub max_bytes: u64,
-    /// See the [module](self).
+    /// What the state amounts to.
     pub digest: Digest,
 }
 

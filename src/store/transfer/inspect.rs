@@ -15,7 +15,7 @@ use super::target::Failure;
 use crate::limits::{APPLY_VERSION, KEY_LEN_MAX, SNAPSHOT_META_LEN_MAX, VALUE_LEN_MAX};
 use crate::wire::snapshot::{Chunk, Header};
 
-/// See the [module](self).
+/// Checks a snapshot as it comes in, chunk by chunk.
 pub struct Inspection {
     bounds: WindowBounds,
     header: Option<Header>,

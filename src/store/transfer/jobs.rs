@@ -84,7 +84,7 @@ impl<M: Map> fmt::Debug for News<M> {
     }
 }
 
-/// See the [module](self). Its jobs block.
+/// The transfers of one node. Its jobs block.
 pub struct Transfers<M: Map> {
     chunk_len: usize,
     sources: BTreeMap<u64, Source<M::Snapshot>>,

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Snapshots for nodes that are far behind go this way, and so do backups. Pure: [`Source`] and [`Target`] know nothing of
-//! where the chunks go. [`Transfers`] is what a thread runs of both, for a node. [`file`] is how a backup lies on disk, and
+//! where the chunks go. [`Transfers`] is what a thread runs of both, for a node. [`mod@file`] is how a backup lies on disk, and
 //! [`Restore`] makes a store of one, with a history of its own.
 //!
 //! What it promises:

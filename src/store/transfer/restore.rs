@@ -20,7 +20,7 @@ use super::target::{Failure, Rows};
 use crate::wire::log::Membership;
 use crate::wire::snapshot::{Chunk, Header};
 
-/// See the [module](self).
+/// Makes the state of a new cluster of a backup, chunk by chunk.
 pub struct Restore<M: Map> {
     map: M,
     inspection: Inspection,

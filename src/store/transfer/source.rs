@@ -14,7 +14,7 @@ use super::chunk::{Row, checksum};
 use crate::error::Result;
 use crate::wire::snapshot::{Chunk, Header};
 
-/// See the [module](self). It keeps what the snapshot shows from being reused on disk: not to be kept long.
+/// A snapshot that is read chunk by chunk. It keeps what the snapshot shows from being reused on disk: not to be kept long.
 pub struct Source<S: Snapshot> {
     snapshot: S,
     header: Header,

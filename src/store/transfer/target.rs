@@ -40,7 +40,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// See the [module](self).
+/// Builds a store of a snapshot, chunk by chunk.
 pub struct Target<M: Map> {
     map: M,
     bounds: WindowBounds,
