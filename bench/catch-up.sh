@@ -8,7 +8,9 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 puts=${PUTS:-1000000}
 export PHALANX_BIN_DIR=${PHALANX_BIN_DIR:-$root/target/release}
-export MESH_DIR=${MESH_DIR:-$(mktemp -d)}
+made=
+[[ -n ${MESH_DIR-} ]] || made=$(mktemp -d)
+export MESH_DIR=${MESH_DIR:-$made}
 export TARGET_VOTERS=3
 bench=$PHALANX_BIN_DIR/phalanx-bench
 mesh=$root/scripts/local-mesh.sh
@@ -16,6 +18,7 @@ samples=$MESH_DIR/samples
 
 clean_up() {
     "$mesh" down >/dev/null || true
+    [[ -z $made ]] || rm -r "$made"
 }
 trap clean_up EXIT
 
@@ -26,7 +29,7 @@ status() {
     local number
     exec 3<>"/dev/tcp/127.0.0.1/808$1"
     printf 'GET /debug/status HTTP/1.0\r\n\r\n' >&3
-    number=$(tr ',{}' '\n\n\n' <&3 | sed -n "s/^ *\"$2\": *\([0-9]*\)$/\1/p" | head -n 1)
+    number=$(tr ',{}' '[\n*]' <&3 | sed -n "s/^ *\"$2\": *\([0-9]*\)$/\1/p" | head -n 1)
     exec 3>&-
     printf '%s' "$number"
 }
@@ -97,8 +100,8 @@ follower=$(((leader + 1) % 3))
 restart "$follower" TERM
 restart "$follower" KILL
 
-printf '== one writer at the leader (node-%d): before, and while a fresh node catches up\n' "$leader"
 leader=$(leader)
+printf '== one writer at the leader (node-%d): before, and while a fresh node catches up\n' "$leader"
 writer() { "$bench" load --addr "127.0.0.1:900$leader" --op put --clients 1 --seconds "$1" --keys "$puts" --value-len 256; }
 writer 10
 begun=$(now_ms)
