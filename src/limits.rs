@@ -88,7 +88,7 @@ pub const ORDERS_MAX: usize = 64;
 pub const APPEND_LEN_MAX: usize = MIB;
 /// Append messages on their way to one follower.
 pub const APPENDS_IN_FLIGHT_MAX: usize = 256;
-/// Bytes of entries proposed and not yet committed; past that `overloaded`.
+/// Bytes of entries not yet committed, those of leaders before among them; past that `overloaded`.
 pub const UNCOMMITTED_LEN_MAX: usize = 32 * MIB;
 /// Bytes of committed entries handed to the state machine in one turn.
 pub const COMMITTED_LEN_PER_READY_MAX: usize = 4 * MIB;
@@ -126,6 +126,8 @@ pub const GOSSIP_BURST_MAX: usize = 64;
 pub const GOSSIP_PACKET_LEN_MAX: usize = 1200;
 /// A whole table, as two nodes exchange it over TCP.
 pub const GOSSIP_SYNC_LEN_MAX: usize = MIB;
+/// Between two packets that tell a node of another cluster that it is one.
+pub const GOSSIP_STRANGER_TOLD_EVERY: Duration = Duration::from_secs(1);
 /// Other nodes that are known, the dead included; the longest dead make room, past that new ones are refused.
 pub const GOSSIP_MEMBERS_MAX: usize = 512;
 /// Pings whose answer is waited for, those on behalf of others included.
@@ -167,12 +169,24 @@ pub const LOG_ENTRIES_MAX: usize = 2 * MIB;
 /// Bytes of them.
 pub const LOG_LEN_MAX: usize = 192 * MIB;
 
+/// Entries that are freed at once, on the reactor,
+pub const FREED_ENTRIES_MAX: usize = 2 * KIB;
+/// and their bytes, but for the last of them.
+pub const FREED_LEN_MAX: usize = 4 * MIB;
+
 // ---- Snapshots. ----
 
 /// Rows of one chunk, unless a single row is longer.
 pub const SNAPSHOT_CHUNK_LEN: usize = 256 * KIB;
-/// Chunks that are asked for ahead.
+/// Chunks that are asked for ahead, at most,
 pub const SNAPSHOT_WINDOW: u64 = 16;
+/// and at first.
+pub const SNAPSHOT_WINDOW_FIRST: u64 = 2;
+/// How much longer than the fastest a chunk may take before fewer are asked for: about what heartbeats then wait behind them.
+pub const SNAPSHOT_QUEUING_MAX: Duration = Duration::from_millis(100);
+/// Chunks of which the sender knows where they begin. What a receiver may still ask for is among them: what it lacks, no
+/// more than a window before the last that was read.
+pub const SNAPSHOT_STARTS_MAX: usize = 2 * SNAPSHOT_WINDOW as usize;
 /// Bytes of rows that the receiver of a snapshot commits at once,
 pub const SNAPSHOT_BATCH_LEN: usize = 4 * MIB;
 /// and how many.
@@ -204,6 +218,9 @@ pub const DIGEST_EVERY: u64 = 1024;
 pub const DIGEST_STILL: Duration = Duration::from_secs(5);
 /// Digests that a node remembers, of itself and of each member.
 pub const DIGESTS_MAX: usize = 16;
+/// How far ahead of a node's own state those of others may be that it remembers, in entries: who is further behind gets a
+/// snapshot.
+pub const DIGEST_AHEAD_MAX: u64 = RETAINED_STREAMING_ENTRIES_MAX as u64;
 /// Changes in memory, ahead of LMDB, after which a commit is begun.
 pub const BUFFER_COMMIT_LEN: usize = 4 * MIB;
 /// Age of the oldest such change after which a commit is begun.
@@ -268,6 +285,9 @@ const _: () = {
     assert!(KEY_LEN_MAX + VALUE_LEN_MAX < RESULT_LEN_MAX);
     // All about a member takes less than four times its addresses.
     assert!(4 * MEMBERS_MAX * (ADDRESS_LEN_MAX + NAME_LEN_MAX) < SNAPSHOT_META_LEN_MAX);
+    assert!(SNAPSHOT_WINDOW_FIRST <= SNAPSHOT_WINDOW);
+    // A window that was read, and the chunk after it.
+    assert!(SNAPSHOT_WINDOW as usize + 1 < SNAPSHOT_STARTS_MAX);
     assert!(SNAPSHOTS_MAX + SCANS_MAX + 64 < MAP_READERS_MAX as usize);
     assert!(VOTERS_MAX % 2 == 1);
     assert!(ORDERS_MAX < REQUESTS_MAX);

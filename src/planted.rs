@@ -50,11 +50,17 @@ pub enum Bug {
     ReleaseTooEarly,
     /// A node that is called dead does not contradict.
     NeverRefute,
+    /// A write that was forwarded to a node which does not lead is forwarded once more.
+    ForwardTwice,
+    /// A leader takes its own vote, and does not hand over first.
+    DemoteLeader,
+    /// A snapshot is taken over without the requests that it remembers.
+    ForgetInSnapshot,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 25] = [
         Bug::AcknowledgeBeforeSync,
         Bug::CountOwnLogBeforeSync,
         Bug::ForgetVote,
@@ -77,6 +83,9 @@ impl Bug {
         Bug::ForgetDeadline,
         Bug::ReleaseTooEarly,
         Bug::NeverRefute,
+        Bug::ForwardTwice,
+        Bug::DemoteLeader,
+        Bug::ForgetInSnapshot,
     ];
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
+    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_told, wait_until,
 };
 use phalanx::client::Error;
 use phalanx::limits::{BUFFER_LEN_MAX, RETAINED_LEN_MAX, SEGMENT_LEN, VALUE_LEN_MAX};
@@ -144,10 +144,12 @@ fn five_nodes_go_on_without_two_and_refuse_writes_without_three() {
 
     cluster.kill_at_once([leader, (leader + 1) % 5]);
     client.put("key", "without two").unwrap();
+    let left = [(leader + 3) % 5, (leader + 4) % 5];
+    wait_told(left.map(|left| &cluster.nodes[left]), "key", "without two");
 
     cluster.kill_at_once([(leader + 2) % 5]);
     let timeout = 2 * ELECTION_TIMEOUT;
-    for left in [(leader + 3) % 5, (leader + 4) % 5] {
+    for left in left {
         let node = &cluster.nodes[left];
         wait_until("the loss is noticed", SOON, || node.health().is_some_and(|(c, _)| c == 503));
         let client = node.client(timeout);

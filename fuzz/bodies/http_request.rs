@@ -114,6 +114,8 @@ fn page() -> Page {
         kv_size: 5,
         kv_bytes: 500,
         kv_bytes_max: 4096,
+        kv_full: false,
+        unavailable: String::new(),
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,
@@ -122,5 +124,5 @@ fn page() -> Page {
         syncs: LatencySummary::default(),
         commits: LatencySummary::default(),
     };
-    Page { health: Health::Ready { role: NodeState::Leader }, status }
+    Page { health: Health::Ready { role: NodeState::Leader, is_full: false }, status }
 }

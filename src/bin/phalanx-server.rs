@@ -1,5 +1,6 @@
 //! The server: reads the settings and runs a node.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use phalanx::config::{self, Action, Settings};
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     };
     match action {
         Action::Print(text) => {
-            print!("{text}");
+            // Whoever has closed the other end has read enough.
+            let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Action::Run(settings) => run(*settings),

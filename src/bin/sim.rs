@@ -1,6 +1,7 @@
 //! The simulator's command line: runs seeds, and says which of them break a promise.
 
 use std::cell::Cell;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -51,12 +52,17 @@ thread_local! {
 /// The exit status after wrong usage: a promise that was broken is another thing.
 const USAGE: u8 = 2;
 
+/// Prints a line. Whoever has closed the other end has read enough; what was found is in the exit status all the same.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn arguments() -> Result<Args, ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let args = Args::from_args(&["sim"], &words).map_err(|early| {
         match early.status {
-            Ok(()) => println!("{}", early.output),
+            Ok(()) => say(&early.output),
             Err(()) => eprintln!("{}", early.output),
         }
         if early.status.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
@@ -124,12 +130,13 @@ fn run_with(seed: u64, trace: bool, plant: Option<Bug>) -> Report {
 fn one(seed: u64, trace: bool, plant: Option<Bug>) -> ExitCode {
     let report = run_with(seed, trace, plant);
     if trace {
-        println!("{}\n", report.scenario);
-        report.transcript.iter().for_each(|line| println!("{line}"));
-        println!();
+        say(format_args!("{}\n", report.scenario));
+        report.transcript.iter().for_each(say);
+        say("");
     }
-    println!("seed {seed}: {:.3} s simulated, {}", report.simulated.as_secs_f64(), report.tally);
-    println!("trace {:016x}", report.trace);
+    let simulated_s = report.simulated.as_secs_f64();
+    say(format_args!("seed {seed}: {simulated_s:.3} s simulated, {}", report.tally));
+    say(format_args!("trace {:016x}", report.trace));
     match report.failure {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -186,10 +193,10 @@ fn many(seeds: std::ops::Range<u64>, threads: usize, plant: Option<Bug>) -> Exit
         eprintln!();
     }
     let Total { runs, failed, simulated, tally } = &*lock();
-    println!(
+    say(format_args!(
         "{runs} runs in {:.1} s, {failed} failed; {:.0} s simulated: {tally}",
         begun.elapsed().as_secs_f64(),
         simulated.as_secs_f64()
-    );
+    ));
     if *failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

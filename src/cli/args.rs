@@ -1,11 +1,5 @@
-//! The command line as the user types it, to the command that is meant.
-//!
-//! argh knows neither `-addr` nor a lone `-`, takes an option only behind the command that declares
-//! it, and takes the word `help` for a call for help wherever it stands. So the words are put in
-//! order first ([`normalise`]): the common options, the command (of two words, if the first is of
-//! `GROUPS`), its own options, `--`, its arguments. What follows `--` is never an option.
+//! The commands, with their options and arguments, as argh reads them and explains them.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use argh::FromArgs;
@@ -14,9 +8,6 @@ use crate::limits::REQUEST_TIMEOUT_MAX;
 
 /// Where the cluster is if nothing says so.
 pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
-
-/// The first words of commands of two.
-const GROUPS: [&str; 3] = ["member", "leader", "snapshot"];
 
 /// Reads and writes a Phalanx cluster, through any of its nodes.
 #[derive(FromArgs, Debug, PartialEq)]
@@ -302,107 +293,6 @@ pub struct CheckSnapshot {
     /// the file
     #[argh(positional)]
     pub file: String,
-}
-
-/// How an option is written and where argh wants it.
-struct Known {
-    name: &'static str,
-    takes_value: bool,
-    /// Before the command.
-    common: bool,
-}
-
-const fn known(name: &'static str, takes_value: bool, common: bool) -> Known {
-    Known { name, takes_value, common }
-}
-
-const OPTIONS: &[Known] = &[
-    known("addr", true, true),
-    known("timeout", true, true),
-    known("json", false, true),
-    known("version", false, true),
-    known("help", false, false),
-    known("stale", false, false),
-    known("prefix", false, false),
-    known("absent", false, false),
-    known("revision", true, false),
-    known("from", true, false),
-    known("to", true, false),
-    known("limit", true, false),
-    known("keys-only", false, false),
-    known("count", false, false),
-    known("force", false, false),
-];
-
-/// Puts the words in the order that argh understands: see the [module](self). `--version` needs no
-/// command, and stands alone.
-pub fn normalise(words: &[String]) -> Result<Vec<String>, String> {
-    let (mut common, mut own, mut arguments) = (Vec::new(), Vec::new(), Vec::new());
-    let mut version = false;
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        if word == "--" {
-            arguments.extend(words.by_ref().cloned());
-        } else if !is_option(word) {
-            arguments.push(word.clone());
-        } else {
-            let (known, value) = option(word)?;
-            version |= known.name == "version";
-            let list = if known.common { &mut common } else { &mut own };
-            list.push(format!("--{}", known.name));
-            if known.takes_value {
-                let value = value.or_else(|| words.next().cloned()).ok_or_else(|| {
-                    format!("--{0} needs a value: --{0} X or --{0}=X", known.name)
-                })?;
-                list.push(value);
-            } else if value.is_some() {
-                return Err(format!("--{} takes no value", known.name));
-            }
-        }
-    }
-    if version {
-        return Ok(vec!["--version".to_owned()]);
-    }
-    let mut arguments = VecDeque::from(arguments);
-    let mut command: Vec<String> = Vec::new();
-    while command.is_empty() || command.len() == 1 && GROUPS.contains(&&*command[0]) {
-        match arguments.pop_front() {
-            Some(word) if word == "help" => own.push("--help".to_owned()),
-            Some(word) => command.push(word),
-            None => break,
-        }
-    }
-    common.append(&mut command);
-    if own.iter().any(|word| word == "--help") {
-        // argh takes nothing else beside it.
-        own = vec!["--help".to_owned()];
-        arguments.clear();
-    }
-    common.append(&mut own);
-    if !arguments.is_empty() {
-        common.push("--".to_owned());
-        common.extend(arguments);
-    }
-    Ok(common)
-}
-
-/// A lone dash and a negative number are arguments.
-fn is_option(word: &str) -> bool {
-    word.strip_prefix('-')
-        .is_some_and(|rest| rest.chars().next().is_some_and(|first| !first.is_ascii_digit()))
-}
-
-fn option(word: &str) -> Result<(&'static Known, Option<String>), String> {
-    let bare = word.trim_start_matches('-');
-    let (name, value) = match bare.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (bare, None),
-    };
-    let name = if name == "h" { "help" } else { name };
-    let known = OPTIONS.iter().find(|known| known.name == name).ok_or_else(|| {
-        format!("there is no option {word}; if it is a key or a value, put -- before it: phalanx put KEY -- {word}")
-    })?;
-    Ok((known, value))
 }
 
 /// Reads `500ms`, `1s`, `2m`.

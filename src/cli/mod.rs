@@ -15,9 +15,12 @@ pub mod args;
 mod commands;
 mod members;
 pub mod output;
+mod partial;
 mod snapshot;
 mod status;
 pub mod txn;
+mod usage;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,11 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Unavailable, or it is unknown whether a change was made.
     pub const UNAVAILABLE: u8 = 3;
+
+    /// Told to end by a signal, as shells count: 130 or 143.
+    pub fn told_by(signal: i32) -> i32 {
+        128 + signal
+    }
 }
 
 /// What the program has from its process.
@@ -108,8 +116,8 @@ pub fn run(words: &[String], process: &mut Process<'_>) -> u8 {
 }
 
 fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
-    let words = args::normalise(words)?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words::Words { ordered, usage } = words::normalise(words)?;
+    let words: Vec<&str> = ordered.iter().map(String::as_str).collect();
     if words == ["--version"] {
         let output = format!("phalanx {}\n", env!("CARGO_PKG_VERSION"));
         return Err(argh::EarlyExit { output, status: Ok(()) });
@@ -117,6 +125,11 @@ fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
     Args::from_args(&["phalanx"], &words).map_err(|mut exit| {
         if exit.status.is_ok() && !exit.output.contains("--addr") {
             exit.output += "\nphalanx --help tells of --addr, --timeout and --json, which all commands take.\n";
+        }
+        if let (Err(()), Some(usage)) = (exit.status, usage) {
+            // What argh has to say, in one line.
+            let what: Vec<&str> = exit.output.split_whitespace().collect();
+            exit.output = format!("{}: phalanx {usage}", what.join(" "));
         }
         exit
     })

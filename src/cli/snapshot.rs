@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::{CheckSnapshot, SaveSnapshot};
 use super::output::Output;
-use super::{Failure, Result};
+use super::{Failure, Result, partial};
 use crate::client::{Client, Snapshot};
 use crate::store::WindowBounds;
 use crate::store::transfer::{Inspection, file};
@@ -27,17 +27,18 @@ pub fn save(
     out: &mut Output<'_>,
     mut progress: Option<&mut dyn Write>,
 ) -> Result<()> {
+    refuse_stream(&save.file)?;
     let path = Path::new(&save.file);
     refuse_to_overwrite(path, save.force)?;
     // A name of this process's own: two that save to one file do not write into each other's.
-    let partial = PathBuf::from(format!("{}.{}.partial", save.file, std::process::id()));
+    let unnamed = PathBuf::from(format!("{}.{}.partial", save.file, std::process::id()));
     let snapshot = client.snapshot()?;
-    let failed = |e: io::Error| Failure::File(format!("cannot write {}: {e}", partial.display()));
-    let mut file = BufWriter::new(File::create_new(&partial).map_err(failed)?);
+    let failed = |e: io::Error| Failure::File(format!("cannot write {}: {e}", unnamed.display()));
+    let mut file = BufWriter::new(partial::create(&unnamed).map_err(failed)?);
     let saved = write_all(snapshot, &mut file, &failed, &mut progress).and_then(|header| {
         // On the disk first: a name never leads to less than all of it.
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-        give_name(&partial, path, save.force)?;
+        give_name(&unnamed, path, save.force)?;
         sync_parent(path).map_err(failed)?;
         Ok(header)
     });
@@ -47,9 +48,22 @@ pub fn save(
     }
     let header = saved.inspect_err(|_| {
         // What is there of it is of no use. If it cannot be removed, its name says what it is.
-        let _ = fs::remove_file(&partial);
+        let _ = fs::remove_file(&unnamed);
     })?;
     print(&save.file, &format!("saved {}", save.file), &header, out)
+}
+
+/// `-` is the standard streams to whoever types it. But half a backup must not look like a whole one to whoever reads it from
+/// there, and `--restore` reads twice: a backup is a file.
+fn refuse_stream(file: &str) -> Result<()> {
+    match file {
+        "-" => Err(Failure::Usage(
+            "- is no file, and a backup is one: it has its name only when it is whole. Give a name (or ./- for a file that is \
+             named so)"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn refuse_to_overwrite(path: &Path, force: bool) -> Result<()> {
@@ -69,18 +83,18 @@ fn exists(path: &Path) -> Failure {
 }
 
 /// Gives a whole backup its name. Who else took it meanwhile keeps it, unless forced.
-fn give_name(partial: &Path, path: &Path, force: bool) -> Result<()> {
+fn give_name(unnamed: &Path, path: &Path, force: bool) -> Result<()> {
     let flags = if force { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    let renamed = match renameat_with(CWD, partial, CWD, path, flags) {
+    let renamed = match renameat_with(CWD, unnamed, CWD, path, flags) {
         Err(Errno::EXIST) if !force => return Err(exists(path)),
         // Some file systems cannot do both in one step.
         Err(Errno::INVAL | Errno::NOSYS) if !force => {
             refuse_to_overwrite(path, force)?;
-            fs::rename(partial, path)
+            fs::rename(unnamed, path)
         }
         renamed => renamed.map_err(io::Error::from),
     };
-    let (from, to) = (partial.display(), path.display());
+    let (from, to) = (unnamed.display(), path.display());
     renamed.map_err(|e| Failure::File(format!("cannot rename {from} to {to}: {e}")))
 }
 
@@ -124,6 +138,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 pub fn check(check: &CheckSnapshot, out: &mut Output<'_>) -> Result<()> {
+    refuse_stream(&check.file)?;
     let read = |flaw: file::Flaw| match flaw {
         file::Flaw::Io(e) => Failure::File(format!("cannot read {}: {e}", check.file)),
         damaged => Failure::Damaged(format!("{} {damaged}", check.file)),

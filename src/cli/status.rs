@@ -34,19 +34,33 @@ pub fn status(client: &Client, timeout: Duration, out: &mut Output<'_>) -> Resul
     print(&status, nodes, || table(HEAD, rows.iter().map(Row::cells)), out)
 }
 
-/// Prints a row for each node, and with them why requests are refused, if they are.
+/// Prints a row for each node, and with them whether the store is full, and why requests are refused, if they are.
 pub(super) fn print(
     status: &Status,
     nodes: impl FnOnce() -> Vec<Value>,
     table: impl FnOnce() -> String,
     out: &mut Output<'_>,
 ) -> Result<()> {
-    let Status { leader_name, unavailable, .. } = status;
+    let Status { leader_name, unavailable, node, .. } = status;
+    let NodeStatus { logical_bytes, max_bytes, full, .. } = node.clone().unwrap_or_default();
     out.line(
-        || json!({ "leader": leader_name, "unavailable": unavailable, "nodes": nodes() }),
-        || match unavailable.as_str() {
-            "" => table(),
-            why => format!("{}\nunavailable: {why}", table()),
+        || {
+            json!({
+                "leader": leader_name, "unavailable": unavailable, "bytes": logical_bytes, "max_bytes": max_bytes,
+                "full": full, "nodes": nodes(),
+            })
+        },
+        || {
+            let mut text = table();
+            if full {
+                text += &format!(
+                    "\nfull: {logical_bytes} of {max_bytes} bytes; writes that would take it over MAX_BYTES are refused"
+                );
+            }
+            if !unavailable.is_empty() {
+                text += &format!("\nunavailable: {unavailable}");
+            }
+            text
         },
     )?;
     Ok(())

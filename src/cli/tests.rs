@@ -114,8 +114,8 @@ fn arguments_that_look_like_something_else() {
 #[test]
 fn wrong_usage_names_the_cause_and_exits_with_2() {
     for (line, expected) in [
-        ("", "put"),
-        ("fetch k", "fetch"),
+        ("", "a command is missing: put, get, del, cas, list"),
+        ("fetch k", "there is no command fetch: put, get,"),
         ("get", "key"),
         ("get k extra", "extra"),
         ("put k --jsno", "there is no option --jsno; if it is a key or a value, put -- before it"),
@@ -127,6 +127,18 @@ fn wrong_usage_names_the_cause_and_exits_with_2() {
         ("cas k new", "cas KEY NEW --absent"),
         ("cas k old new --absent", "cas KEY EXPECTED NEW"),
         ("list --limit 0", "at least 1"),
+        ("list --prefix k", "list takes no --prefix: phalanx list [PREFIX] [--from KEY]"),
+        ("list --keys", "there is no option --keys (is --keys-only meant?)"),
+        ("list --limit x", "phalanx list [PREFIX]"),
+        ("put k", "phalanx put KEY VALUE"),
+        (
+            "snapshot",
+            "to do:\n    phalanx snapshot save FILE [--force]\n    phalanx snapshot check FILE\n",
+        ),
+        ("snapshot load f", "there is no command snapshot load:\n    phalanx snapshot save"),
+        ("snapshot save", "phalanx snapshot save FILE [--force]"),
+        ("snapshot save -", "- is no file"),
+        ("snapshot check -", "- is no file"),
         ("txn when", "must be if, then or else"),
         ("member", "remove"),
         ("member add n", "add"),

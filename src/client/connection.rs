@@ -37,6 +37,8 @@ pub(super) struct Incoming {
     stream: TcpStream,
     decoder: Decoder,
     buffer: Box<[u8]>,
+    /// How long an answer may take, as the caller said.
+    patience: Duration,
 }
 
 /// Why there is no connection.
@@ -79,9 +81,10 @@ impl Link {
 }
 
 impl Incoming {
-    /// How long to wait for bytes from now on.
-    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))
+    /// How long to wait for bytes from now on: `grace` longer than is told.
+    pub fn set_patience(&mut self, patience: Duration, grace: Duration) -> io::Result<()> {
+        self.patience = patience;
+        self.stream.set_read_timeout(Some(patience + grace))
     }
 
     /// The next frame; blocks until it is there. The error is the end of the connection.
@@ -98,9 +101,19 @@ impl Incoming {
                 Ok(0) => return Err("the connection was closed".to_owned()),
                 Ok(len) => self.decoder.feed(&self.buffer[..len]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.to_string()),
+                Err(e) => return Err(told(&e, self.patience)),
             }
         }
+    }
+}
+
+/// What went wrong, in words: that the time is up has a name of the system's own, which says something else.
+fn told(error: &io::Error, patience: Duration) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            format!("no answer within {:?}", Duration::from_millis(patience.as_millis() as u64))
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -112,9 +125,8 @@ pub(super) fn open(
     timeout: Duration,
 ) -> Result<(Link, Incoming, Welcome), ConnectError> {
     let failed = |e: io::Error| {
-        let timed_out = matches!(e.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
-        let what = if timed_out { "no answer in time".to_owned() } else { e.to_string() };
-        ConnectError { message: format!("cannot connect to {address}: {what}"), refused: None }
+        let message = format!("cannot connect to {address}: {}", told(&e, timeout));
+        ConnectError { message, refused: None }
     };
     let stream = dial(address, timeout).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
@@ -138,7 +150,8 @@ pub(super) fn open(
     };
     link.send([&client_frame::Frame::Hello(hello).into()]);
     let buffer = vec![0; READ_LEN].into_boxed_slice();
-    let mut incoming = Incoming { stream: reading, decoder: Decoder::default(), buffer };
+    let decoder = Decoder::default();
+    let mut incoming = Incoming { stream: reading, decoder, buffer, patience: timeout };
     let welcome = welcome(address, incoming.next())?;
     link.stream.set_read_timeout(None).map_err(failed)?;
     Ok((link, incoming, welcome))

@@ -6,12 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::connection::{self, Incoming, Link};
-use super::{Client, Error, Result};
+use super::{Client, Error, Options, Result};
 use crate::wire::client::{
     ClientFrame, Code, Error as Refusal, ReadSnapshot, Request, SnapshotChunk, client_frame,
     request::Command, response::Result as Answer, server_frame::Frame,
 };
 use crate::wire::snapshot::Chunk;
+
+/// An answer is waited for longer than the node may take: its own word of what went wrong is the better one.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A snapshot that a node keeps open for this client until it is dropped, or read to its end.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Client {
         let core = &self.handle.core;
         let mut last = None;
         for address in core.endpoints() {
-            match Snapshot::open(address, core.options.timeout) {
+            match Snapshot::open(address, &core.options) {
                 Ok(snapshot) => return Ok(snapshot),
                 Err(failure) if !failure.is_local() => return Err(failure.into()),
                 Err(failure) => last = Some(failure),
@@ -71,15 +74,15 @@ impl Client {
 }
 
 impl Snapshot {
-    fn open(address: &str, timeout: Duration) -> std::result::Result<Snapshot, Failure> {
-        let opened = connection::open(address, Bytes::new(), 0, timeout);
-        let (link, incoming, _) = opened.map_err(|error| match error.refused {
+    fn open(address: &str, options: &Options) -> std::result::Result<Snapshot, Failure> {
+        // A node that is well greets at once, whatever the snapshot will take.
+        let opened = connection::open(address, Bytes::new(), 0, options.attempt_timeout);
+        let (link, mut incoming, _) = opened.map_err(|error| match error.refused {
             Some(refused) => Failure::Refused(refused),
             None => Failure::Node(error.message),
         })?;
-        // Longer than the node may take: its own word is the better one.
-        let patience = timeout + Duration::from_secs(1);
-        let timed = incoming.set_timeout(patience);
+        let timeout = options.timeout;
+        let timed = incoming.set_patience(timeout, GRACE);
         timed.map_err(|e| Failure::Node(format!("cannot wait for {address}: {e}")))?;
         let mut snapshot =
             Snapshot { link, incoming, timeout, id: 0, number: 0, first: None, is_over: false };

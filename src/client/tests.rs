@@ -467,3 +467,28 @@ fn an_order_that_nobody_answers_is_of_unknown_outcome() {
         assert!(matches!(error, Error::Unknown { .. }), "{error}");
     }
 }
+
+#[test]
+fn a_snapshot_is_asked_of_the_next_node_where_one_greets_and_says_nothing_more() {
+    let servers = [FakeServer::start(), FakeServer::start()];
+    let client = within(&[&servers[0], &servers[1]], Duration::from_secs(30));
+    let opened = std::thread::spawn(move || client.snapshot().map(drop));
+    let mut broken_off = servers[0].accept(1);
+    broken_off.request();
+    drop(broken_off);
+    let mut refuses = servers[1].accept(1);
+    let id = refuses.request().id;
+    refuses.refuse(id, Code::Invalid);
+    let refused = opened.join().unwrap();
+    assert!(matches!(refused, Err(Error::Refused { code: Code::Invalid, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_node_that_is_hung_is_told_as_such() {
+    let hung = FakeServer::start();
+    // The kernel connects, and nobody speaks.
+    let told = within(&[&hung], Duration::from_millis(200)).snapshot().unwrap_err().to_string();
+    assert!(told.contains(&format!("{}: no answer within 200ms", hung.address())), "{told}");
+    let told = within(&[&hung], Duration::from_millis(200)).get("k").unwrap_err().to_string();
+    assert!(!told.contains("os error"), "{told}");
+}

@@ -113,6 +113,8 @@ pub struct Gossip {
     /// The end of the last stall.
     resumed_at: Duration,
     told: BTreeMap<Topic, Duration>,
+    /// When a node of another cluster was last told that it is one.
+    stranger_told_at: Option<Duration>,
     counters: GossipCounters,
 }
 
@@ -141,6 +143,7 @@ impl Gossip {
             retried_at: now,
             resumed_at: now,
             told: BTreeMap::new(),
+            stranger_told_at: None,
             counters: GossipCounters::default(),
             rng,
         })

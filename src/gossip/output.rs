@@ -50,6 +50,6 @@ pub enum Event {
         /// Its start counter. Larger than the own one: the other nodes follow that process now.
         starts: u64,
     },
-    /// A node of another cluster sends packets here, from this address. Told once a minute.
+    /// A node of another cluster sends packets here, from this address, or answers ours. Told once a minute.
     OtherCluster(SocketAddr),
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::coordinate::Coordinate;
 use super::members::Life;
 use super::output::{Event, Output};
-use super::packet;
+use super::packet::{self, VERSION};
 use super::probe::{Ping, Purpose};
 use super::{Gossip, Topic, same_cluster};
+use crate::limits::GOSSIP_STRANGER_TOLD_EVERY;
 use crate::wire::gossip::{Ack, Node, Packet, Update, packet::Body, update::News};
 
 impl Gossip {
@@ -27,6 +28,7 @@ impl Gossip {
             if self.may_tell(now, Topic::OtherCluster) {
                 out.events.push(Event::OtherCluster(from));
             }
+            self.tell_stranger(now, from, bytes.len(), &packet, out);
             return;
         }
         if packet.from == self.me.raft_id || self.is_refused_process(&packet) {
@@ -34,6 +36,29 @@ impl Gossip {
             return;
         }
         self.on_packet(now, from, packet, out);
+    }
+
+    /// Who pings from another cluster hears that it is one, for it may wait for an answer for ever. The address may be forged, so
+    /// it is no more than a packet of fewer bytes, and of that one in a while; it asks nothing, so that it is not answered.
+    fn tell_stranger(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        len: usize,
+        packet: &Packet,
+        out: &mut Output,
+    ) {
+        let is_due = self.stranger_told_at.is_none_or(|at| now >= at + GOSSIP_STRANGER_TOLD_EVERY);
+        let cluster_id = self.me.cluster_id.clone();
+        let answer =
+            Packet { version: VERSION, from: self.me.raft_id, cluster_id, ..Packet::default() };
+        let answer = packet::encode(&answer);
+        if matches!(packet.body, Some(Body::Ping(_))) && is_due && answer.len() < len {
+            self.stranger_told_at = Some(now);
+            self.counters.packets_out += 1;
+            self.counters.bytes_out += answer.len() as u64;
+            out.packets.push((from, answer));
+        }
     }
 
     fn on_packet(&mut self, now: Duration, from: SocketAddr, packet: Packet, out: &mut Output) {

@@ -10,6 +10,8 @@ const INDEX: &str = "Phalanx\n\n\
     /health        whether this node can serve, and as what\n\
     /debug/status  what this node knows of itself and of its peers (JSON)\n";
 
+const FULL: &str = "the store is full: writes that would take it over MAX_BYTES are refused";
+
 /// The status of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -95,7 +97,8 @@ pub fn reject(status: Status) -> Vec<u8> {
 
 fn health(health: &Health) -> (Status, &'static str, String) {
     match health {
-        Health::Ready { role } => (Status::Ok, TEXT, format!("{role}\n")),
+        Health::Ready { role, is_full: false } => (Status::Ok, TEXT, format!("{role}\n")),
+        Health::Ready { role, is_full: true } => (Status::Ok, TEXT, format!("{role}\n{FULL}\n")),
         Health::Forming { waiting_for } => (Status::Ok, TEXT, format!("forming\n{waiting_for}\n")),
         Health::Unavailable { reason } => (Status::Unavailable, TEXT, format!("{reason}\n")),
     }

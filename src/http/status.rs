@@ -23,6 +23,8 @@ pub enum Health {
     Ready {
         /// What the node is.
         role: NodeState,
+        /// Whether writes are refused that would take the store over MAX_BYTES.
+        is_full: bool,
     },
     /// The first cluster is not formed yet, which is no fault of the node: 200.
     Forming {
@@ -92,6 +94,10 @@ pub struct StatusPage {
     pub kv_bytes: u64,
     /// What they may be at most (MAX_BYTES, as it is replicated); 0: no limit.
     pub kv_bytes_max: u64,
+    /// Whether a write was refused for that, and would be still.
+    pub kv_full: bool,
+    /// Why requests are refused at the moment; empty if they are not.
+    pub unavailable: String,
     /// The store's revision.
     pub revision: u64,
     /// Of the program.

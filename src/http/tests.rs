@@ -48,6 +48,8 @@ fn page() -> Page {
         kv_size: 5,
         kv_bytes: 500,
         kv_bytes_max: 5000,
+        kv_full: false,
+        unavailable: String::new(),
         revision: 9,
         version: "0.1.0".into(),
         uptime_ms: 1234,
@@ -56,7 +58,7 @@ fn page() -> Page {
         syncs: LatencySummary { count: 2, p50_us: 150, p99_us: 420, max_us: 421 },
         commits: LatencySummary::default(),
     };
-    Page { health: Health::Ready { role: NodeState::Leader }, status }
+    Page { health: Health::Ready { role: NodeState::Leader, is_full: false }, status }
 }
 
 /// All steps up to the one that waits or ends the connection, feeding `chunk_len` bytes at a time.
@@ -123,8 +125,12 @@ fn health_tells_the_role() {
 }
 
 #[test]
-fn health_of_a_node_that_forms_or_cannot_serve() {
+fn health_of_a_node_that_forms_is_full_or_cannot_serve() {
     let mut page = page();
+    page.health = Health::Ready { role: NodeState::Leader, is_full: true };
+    let full = transcript_of(&page, b"GET /health HTTP/1.0\r\n\r\n");
+    let told = "LEADER\nthe store is full: writes that would take it over MAX_BYTES are refused\n";
+    assert!(full.starts_with("HTTP/1.1 200 OK") && full.ends_with(told), "{full}");
     page.health = Health::Forming { waiting_for: "waiting for node-2, node-3".into() };
     assert_eq!(
         transcript_of(&page, b"GET /health HTTP/1.0\r\n\r\n"),
@@ -182,7 +188,7 @@ fn status_is_json() {
             "node_id": "node-2", "raft_id": 9_007_199_254_740_992_u64, "address": "10.0.0.2:9000",
             "voter": true, "connected": true, "matched": 41,
         }],
-        "kv_size": 5, "kv_bytes": 500, "kv_bytes_max": 5000,
+        "kv_size": 5, "kv_bytes": 500, "kv_bytes_max": 5000, "kv_full": false, "unavailable": "",
         "revision": 9, "version": "0.1.0", "uptime_ms": 1234,
         "mesh": {
             "nodes": [{

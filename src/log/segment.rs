@@ -44,16 +44,17 @@ pub fn is_leftover(name: &str) -> bool {
 ///
 /// One name is durable before the next is touched, from the lowest on: a crash leaves no gap between the segments.
 ///
-/// After an error the wish still stands and may be tried again: [`is_no_space`] tells whether that
-/// makes sense.
+/// After an error the wish still stands, and [`is_no_space`] tells whether it may be tried again: what was done of it before
+/// the disk was full is then taken as done. A sync that failed is never tried again, whatever its error says: the second one
+/// could succeed without the names.
 pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
     let name = file_name(wish.ordinal);
     let path = disk.path(&name);
     let done = match &wish.recycle {
-        Some(old) => disk.rename(old, &name),
+        Some(old) => rename_once(disk, old, &name),
         None => create(disk, &name, wish.len_bytes),
     };
-    done.and_then(|()| disk.sync_dir()).map_err(|error| {
+    done.and_then(|()| sync_dir(disk)).map_err(|error| {
         let mut action = format!("prepare {}, the next segment of the log", path.display());
         if is_full(&error) {
             action += &format!(
@@ -64,10 +65,35 @@ pub fn prepare(disk: &impl Disk, wish: &Prepare) -> Result<()> {
         Error::io(action, error)
     })?;
     wish.remove.iter().try_for_each(|unneeded| {
-        disk.remove(unneeded)
-            .and_then(|()| disk.sync_dir())
+        remove_once(disk, unneeded)
+            .and_then(|()| sync_dir(disk))
             .map_err(|error| Error::io(format!("remove {}", disk.path(unneeded).display()), error))
     })
+}
+
+/// An attempt before this one may have come as far.
+fn rename_once(disk: &impl Disk, old: &str, new: &str) -> io::Result<()> {
+    match disk.rename(old, new) {
+        Err(error) if is_missing(&error) => disk.len_bytes(new).map(|_| ()).map_err(|_| error),
+        renamed => renamed,
+    }
+}
+
+/// See [`rename_once`].
+fn remove_once(disk: &impl Disk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if is_missing(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Whatever the error was, it is not [one of space](is_no_space) any more.
+fn sync_dir(disk: &impl Disk) -> io::Result<()> {
+    disk.sync_dir().map_err(io::Error::other)
 }
 
 fn create(disk: &impl Disk, name: &str, len_bytes: u64) -> io::Result<()> {

@@ -74,6 +74,7 @@ impl<M: Map> Node<M> {
         self.expire_requests();
         self.look_at_members();
         self.tend_snapshots();
+        self.tell_fullness();
         self.to_dispatch.append(&mut self.put_off);
         let interval = self.settings.replica.tick * self.settings.replica.heartbeat_ticks;
         match &mut self.stage {
@@ -230,14 +231,22 @@ impl<M: Map> Node<M> {
                         .collect::<Vec<_>>()
                         .join(", ")
                 )),
-                None if !self.told_refusal.is_empty() => {
-                    Some(format!("the cluster refuses this node: {}", self.told_refusal))
-                }
+                None if self.refused().is_some() => self.refused(),
                 None => Some(
                     "added to the cluster soon: the leader has not sent its log yet".to_owned(),
                 ),
             },
         }
+    }
+
+    /// Why the cluster that this node asks to join will not have it, as it was last told.
+    pub(super) fn refused(&self) -> Option<String> {
+        let refused = match &self.stage {
+            Stage::Free(formation) => formation.refused().unwrap_or_default(),
+            Stage::Member(_) if self.store.membership().is_none() => &self.told_refusal,
+            Stage::Member(_) | Stage::Settling { .. } => "",
+        };
+        (!refused.is_empty()).then(|| format!("the cluster refuses this node: {refused}"))
     }
 
     /// Notes and tells who leads, where that has changed.

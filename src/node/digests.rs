@@ -6,19 +6,22 @@
 //! than half of the voters have another one than itself, as of the same index, stops for good: that is noted durably, for
 //! nothing that it would do after a restart could be trusted either.
 //!
+//! So does a node whose snapshot was refused by its receiver because the rows in it are not what it says of itself, if it
+//! finds the same when it looks at them, and if the other voters that can be reached are a majority without it.
+//!
 //! Invariants:
 //! - Digests are compared as of one index, taken exactly there. None means nothing, and nobody stops for the want of one.
 //! - Only voters count, and a majority of them in either half of a joint configuration. So no two states can both be
 //!   outvoted, and one node that is wrong stops none that is right.
 //! - From the moment when it knows, a node applies nothing and answers nothing but refusals.
-//! - What is remembered is bounded: [`DIGESTS_MAX`] of each member.
+//! - What is remembered is bounded: [`DIGESTS_MAX`] of each member, none further ahead than [`DIGEST_AHEAD_MAX`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::cluster::Then;
 use super::{Node, peers};
-use crate::limits::{APPLY_VERSION, DIGEST_EVERY, DIGEST_STILL, DIGESTS_MAX};
+use crate::limits::{APPLY_VERSION, DIGEST_AHEAD_MAX, DIGEST_EVERY, DIGEST_STILL, DIGESTS_MAX};
 use crate::store::Digest;
 use crate::store::map::Map;
 use crate::wire::log::{ConfState, Record, Standing};
@@ -111,6 +114,11 @@ fn outvote(conf_state: &ConfState, agreed: &[u64]) -> bool {
 }
 
 impl<M: Map> Node<M> {
+    /// Why this node serves nobody any more: its state is not that of a majority.
+    pub fn quarantine(&self) -> Option<&str> {
+        self.digests.quarantine()
+    }
+
     /// An entry was applied: takes the digest if it is time, before the next one is.
     pub(super) fn pass_index(&mut self, index: u64) {
         if index.is_multiple_of(DIGEST_EVERY) {
@@ -150,6 +158,8 @@ impl<M: Map> Node<M> {
         match Digest::try_from(&told.digest[..]) {
             // Another version may well come to another state.
             Ok(_) if told.apply != APPLY_VERSION => {}
+            // Not of a state that this node could come to by the log: it would only push out what will be compared.
+            Ok(_) if told.index > self.store.applied().index + DIGEST_AHEAD_MAX => {}
             Ok(digest) if self.is_member(from) => {
                 self.digests.note_told(from, told.index, digest);
                 self.compare_digests(told.index);
@@ -183,21 +193,54 @@ impl<M: Map> Node<M> {
             .values()
             .find(|agreed| conf_state.is_some_and(|conf_state| outvote(conf_state, agreed)));
         if let Some(agreed) = outvoted {
-            self.go_into_quarantine(index, agreed);
+            let agreed: Vec<String> = agreed.iter().map(|raft_id| self.name_of(*raft_id)).collect();
+            self.go_into_quarantine(&format!(
+                "differs from that of a majority of the voters ({}) as of index {index}",
+                agreed.join(", ")
+            ));
+        }
+    }
+
+    /// The rows that the disk holds are not what the state says of itself. Where the other voters that can be reached are no
+    /// majority without this one, it goes on, for nobody else could, but hands leadership over. A majority without it has all
+    /// that was committed: it has somebody of every other majority.
+    pub(super) fn on_unsound_rows(&mut self, why: &str) {
+        let membership = self.store.membership();
+        let conf_state = membership.and_then(|membership| membership.conf_state.clone());
+        let own = self.identity.raft_id;
+        let others_suffice = conf_state.is_some_and(|conf_state| {
+            let ConfState { voters, voters_outgoing, .. } = &conf_state;
+            let others = voters.iter().chain(voters_outgoing).copied();
+            let answers = |raft_id: &u64| {
+                self.links.contains_key(raft_id) && self.is_live_in_mesh(*raft_id) != Some(false)
+            };
+            let others: Vec<u64> =
+                others.filter(|raft_id| *raft_id != own && answers(raft_id)).collect();
+            outvote(&conf_state, &others)
+        });
+        if self.digests.quarantine().is_some() {
+            return;
+        }
+        match others_suffice {
+            true => self.go_into_quarantine(&format!("is not what its disk holds ({why})")),
+            false => {
+                ::log::error!(
+                    "the state of this node is not what its disk holds ({why}): its data was damaged. It goes on, for the \
+                     other voters are no majority without it, but leads no more if another one can"
+                );
+                // From whom those who wait for a snapshot may get a sound one, and then outvote this one.
+                self.hand_over();
+            }
         }
     }
 
     /// The state of this node is wrong. It refuses everything from now on, and ends when that is durable.
-    fn go_into_quarantine(&mut self, index: u64, agreed: &[u64]) {
-        let agreed: Vec<String> = agreed.iter().map(|raft_id| self.name_of(*raft_id)).collect();
+    fn go_into_quarantine(&mut self, what: &str) {
         let why = format!(
-            "the state of {} (raft id {}) differs from that of a majority of the voters ({}) as of index {index}: its data was \
-             damaged, on the disk, in memory or by a fault of the program, and it serves no more. Nothing is lost: move \
-             the data directory away (and keep it, if the cause is to be found) and start the node with an empty one; it \
-             joins under a new identity and gets the state from the others",
-            self.identity.name,
-            self.identity.raft_id,
-            agreed.join(", ")
+            "the state of {} (raft id {}) {what}: its data was damaged, on the disk, in memory or by a fault of the program, \
+             and it serves no more. Nothing is lost: move the data directory away (and keep it, if the cause is to be found) \
+             and start the node with an empty one; it joins under a new identity and gets the state from the others",
+            self.identity.name, self.identity.raft_id,
         );
         ::log::error!("{why}");
         self.refuse_all(&why);

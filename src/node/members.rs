@@ -165,6 +165,9 @@ impl<M: Map> Node<M> {
     }
 
     /// A node asks to be added: the leader does it, another member tells the leader.
+    ///
+    /// Without a leader it is not answered, and asks again. What is left of a cluster may never have one, and a node that is told
+    /// yes belongs to it for good.
     pub(super) fn on_join(&mut self, from: u64, request: JoinRequest) {
         let Stage::Member(replica) = &self.stage else { return };
         let speaks_for_itself = |member: &&MemberInfo| {
@@ -180,7 +183,7 @@ impl<M: Map> Node<M> {
         let mut reply =
             JoinReply { cluster_id: self.identity.cluster_id.clone(), ..JoinReply::default() };
         match replica.leader() {
-            _ if replica.leads() => {
+            _ if replica.has_committed_in_term() => {
                 let member = MemberInfo {
                     address: match member.address.as_str() {
                         "" => self.address_in_mesh(member.raft_id).unwrap_or_default(),
@@ -192,11 +195,11 @@ impl<M: Map> Node<M> {
                     reply = JoinReply { refused, is_final, ..reply };
                 }
             }
-            Some(leader) if !request.forwarded => {
+            Some(leader) if !replica.leads() && !request.forwarded => {
                 let forwarded = JoinRequest { forwarded: true, ..request.clone() };
                 self.effects.frames.push((leader, frame(formation::Message::Join(forwarded))));
             }
-            _ => {}
+            _ => return,
         }
         if from == self.identity.raft_id {
             self.on_join_reply(reply);

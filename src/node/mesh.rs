@@ -175,9 +175,12 @@ impl<M: Map> Node<M> {
                 self.identity.raft_id,
                 self.identity.starts
             ),
-            Event::OtherCluster(from) => ::log::warn!(
-                "a node of another cluster gossips with this one, from {from}: look at its SEEDS and PEERS, and at those here"
-            ),
+            Event::OtherCluster(from) => {
+                self.stranger = Some((from, self.now.monotonic));
+                ::log::warn!(
+                    "a node of another cluster gossips with this one, from {from}: look at its SEEDS and PEERS, and at those here"
+                );
+            }
         }
     }
 

@@ -24,6 +24,7 @@
 mod clients;
 mod cluster;
 mod digests;
+mod effects;
 mod journal;
 mod members;
 mod mesh;
@@ -39,18 +40,16 @@ mod status;
 mod tests;
 mod writes;
 
-use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::error::{Error, Result};
 use crate::gossip;
 use crate::limits::APPEND_LEN_MAX;
-use crate::log::{Contents, Log, Prepare, Start};
+use crate::log::{Contents, Log, Start};
 use crate::metrics::Counters;
 use crate::planted::{Bug, planted};
 use crate::replica::formation::Formation;
@@ -58,13 +57,14 @@ use crate::replica::membership::Policy;
 use crate::replica::{Outputs, Recovered, Replica, Role};
 use crate::store::map::Map;
 use crate::store::transfer;
-use crate::store::{Applied, Commit, Committed, Retired, Scan, ScanResult, Store};
-use crate::wire::client::{Identity, Request, ServerFrame};
+use crate::store::{Applied, Commit, Committed, ScanResult, Store};
+use crate::wire::client::{Identity, Request};
 use crate::wire::log::EntryId;
 use crate::wire::peer::PeerFrame;
 
 pub use clients::without_room;
 pub use cluster::hex;
+pub use effects::Effects;
 pub use journal::LogWrite;
 pub use requests::{ConnectionId, Token};
 
@@ -175,6 +175,8 @@ pub enum Input<M: Map> {
     Prepared(u64),
     /// A commit of the state machine returned: it is durable.
     Committed(Committed),
+    /// A commit of the state machine was not begun, for want of room on the disk.
+    CommitPutOff(Commit<M>),
     /// A range read was run.
     Scanned(Token, ScanResult),
     /// The thread of transfers tells what became of a job.
@@ -189,50 +191,6 @@ pub enum Input<M: Map> {
     DiskSpace(std::result::Result<(), String>),
     /// The node is to stop: hand over, finish what is in flight, accept nothing new.
     Stop,
-}
-
-/// What a shell is to do. The order within each list is the order of sending.
-pub struct Effects<M: Map> {
-    /// Frames for clients.
-    pub replies: Vec<(ConnectionId, ServerFrame)>,
-    /// Frames for peers, by raft id.
-    pub frames: Vec<(u64, PeerFrame)>,
-    /// Datagrams of gossip.
-    pub datagrams: Vec<(SocketAddr, Bytes)>,
-    /// Raft ids that do not belong here any more: connections with them are to be ended, both ways.
-    pub unlink: Vec<u64>,
-    /// To be written to the log, durably.
-    pub write: Option<LogWrite>,
-    /// A segment to be made ready.
-    pub prepare: Option<Prepare>,
-    /// To be run on the store's thread.
-    pub commit: Option<Commit<M>>,
-    /// To be dropped on the store's thread: that takes as long as there is memory to free.
-    pub retired: Vec<Retired>,
-    /// To be run on a thread for range reads.
-    pub scans: Vec<(Token, Scan<M>)>,
-    /// To be run on the thread of transfers, in this order.
-    pub transfers: Vec<transfer::Job<M>>,
-    /// The node's identity has changed (it belongs to a cluster now): peers must be greeted anew.
-    pub identity_changed: bool,
-}
-
-impl<M: Map> Default for Effects<M> {
-    fn default() -> Effects<M> {
-        Effects {
-            replies: Vec::new(),
-            frames: Vec::new(),
-            datagrams: Vec::new(),
-            unlink: Vec::new(),
-            write: None,
-            prepare: None,
-            commit: None,
-            retired: Vec::new(),
-            scans: Vec::new(),
-            transfers: Vec::new(),
-            identity_changed: false,
-        }
-    }
 }
 
 /// How the node stands towards clusters.
@@ -268,6 +226,8 @@ pub struct Node<M: Map> {
     to_propose: Vec<Token>,
     /// Orders that are not done.
     orders: Vec<Token>,
+    /// Peers that are answered what they forwarded, and are to know that it is committed.
+    answered_peers: BTreeSet<u64>,
     /// Committed entries that wait until the store has room.
     to_apply: VecDeque<crate::replica::Committed>,
     /// Who is at the other end of the connections to peers.
@@ -278,9 +238,13 @@ pub struct Node<M: Map> {
     doubts_quorum: bool,
     gossip: gossip::Gossip,
     left_mesh_at: Option<Duration>,
+    /// Where a node of another cluster was heard from last, and when.
+    stranger: Option<(SocketAddr, Duration)>,
     sightings: Sightings,
     digests: Digests,
     proposed_quota: Option<ProposedQuota>,
+    /// Whether the store is full, as was told last.
+    told_full: bool,
     /// Since when, and until when, nodes asked for a name that is taken.
     conflicts: BTreeMap<u64, Conflict>,
     /// Why this node was last refused by the cluster.
@@ -370,6 +334,7 @@ impl<M: Map> Node<M> {
             put_off: Vec::new(),
             to_propose: Vec::new(),
             orders: Vec::new(),
+            answered_peers: BTreeSet::new(),
             to_apply: Default::default(),
             links: BTreeMap::new(),
             seats: Seats::default(),
@@ -377,9 +342,11 @@ impl<M: Map> Node<M> {
             doubts_quorum: false,
             gossip,
             left_mesh_at: None,
+            stranger: None,
             sightings: Sightings::default(),
             digests: Digests::default(),
             proposed_quota: None,
+            told_full: false,
             conflicts: BTreeMap::new(),
             told_refusal: String::new(),
             told_refusals: BTreeMap::new(),
@@ -415,6 +382,11 @@ impl<M: Map> Node<M> {
                 let retired = self.store.committed(committed);
                 self.effects.retired.push(retired);
                 self.give_up_passed();
+            }
+            Input::CommitPutOff(commit) => {
+                let why = "the state machine's database needs room to grow, and the disk is full: make space on it";
+                self.on_disk_space(Err(why.to_owned()));
+                self.store.put_off(now.monotonic, commit);
             }
             Input::Scanned(token, result) => self.on_scanned(token, result),
             Input::Transfer(news) => self.on_transfer(news),
@@ -497,6 +469,7 @@ impl<M: Map> Node<M> {
             self.to_apply.extend(out.committed);
             self.reads.confirmed(out.confirmed);
             let applied = self.apply_committed()?;
+            self.tell_answered_peers();
             self.serve_reads()?;
             if !applied && !self.campaign_alone() {
                 return Ok(());

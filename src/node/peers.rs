@@ -6,6 +6,7 @@ use super::seats::Greeting;
 use super::{Node, Stage, Token};
 use crate::error::refusal;
 use crate::limits::{APPLY_VERSION, GREETED_MAX, NAME_LEN_MAX};
+use crate::planted::{Bug, planted};
 use crate::replica::membership;
 use crate::store::Digest;
 use crate::store::map::Map;
@@ -317,6 +318,9 @@ impl<M: Map> Node<M> {
                 let work = Work::Write { write, place: Place::AwaitsProposal };
                 let token = self.insert(origin, deadline, work);
                 self.await_proposal(token);
+            }
+            Err(_) if planted(Bug::ForwardTwice) && self.admit().is_ok() => {
+                self.insert_write(origin, deadline, write);
             }
             Err(refused) => self.refuse(origin, refused),
         }

@@ -39,4 +39,23 @@ impl<M: Map> Node<M> {
             self.proposed_quota = Some(ProposedQuota { term, index });
         }
     }
+
+    /// Says once that the store is full, and once that it is no more.
+    pub(super) fn tell_fullness(&mut self) {
+        let is_full = self.store.is_full();
+        if is_full == self.told_full {
+            return;
+        }
+        self.told_full = is_full;
+        let (bytes, max_bytes) = (self.store.logical_bytes(), self.store.max_bytes());
+        match is_full {
+            true => ::log::warn!(
+                "the store is full: it holds {bytes} bytes of keys and values and may hold {max_bytes} (MAX_BYTES). Writes \
+                 that would take it over that are refused: delete keys, or raise MAX_BYTES on every node"
+            ),
+            false => ::log::info!(
+                "the store has room again: it holds {bytes} bytes of keys and values and may hold {max_bytes} (MAX_BYTES)"
+            ),
+        }
+    }
 }

@@ -1,11 +1,16 @@
 //! What a node tells of itself.
 
+use std::time::Duration;
+
 use super::{Node, Stage};
 use crate::metrics::Counters;
 use crate::replica::Role;
 use crate::store::map::Map;
 use crate::wire::client::{Member, NodeRole, NodeStatus, Status};
 use crate::wire::log::MemberInfo;
+
+/// For how long after it was heard a node of another cluster is named. It is told anew once a minute.
+const STRANGER_SHOWN_FOR: Duration = Duration::from_secs(120);
 
 impl<M: Map> Node<M> {
     /// The node and the cluster, as this node sees them.
@@ -24,21 +29,40 @@ impl<M: Map> Node<M> {
         }
     }
 
-    /// Why requests would be refused now; `None` if they would not.
-    pub fn unavailable(&self) -> Option<String> {
+    /// Why the node serves nobody, and will not by waiting alone; `None` if there is no such reason.
+    pub fn barred(&self) -> Option<String> {
         if self.stopping {
             return Some("stopping".to_owned());
         }
-        if let Some(why) = self.digests.quarantine() {
-            return Some(why.to_owned());
+        let differs = self.digests.quarantine().map(str::to_owned);
+        differs.or_else(|| self.refused().map(|why| format!("refused: {why}")))
+    }
+
+    /// Why requests would be refused now; `None` if they would not.
+    pub fn unavailable(&self) -> Option<String> {
+        if let Some(why) = self.barred() {
+            return Some(why);
         }
         if let Some(waiting_for) = self.forming() {
             return Some(format!("forming: {waiting_for}"));
         }
         if self.known.leader.is_none() {
-            return Some("no leader is known: a majority of the voters cannot be reached, or an election is on".to_owned());
+            return Some(self.no_leader());
         }
         self.no_space.as_ref().map(|why| format!("no space: {why}"))
+    }
+
+    fn no_leader(&self) -> String {
+        let stranger =
+            self.stranger.filter(|(_, at)| self.now.monotonic < *at + STRANGER_SHOWN_FOR);
+        let stranger = stranger.map_or(String::new(), |(from, _)| {
+            format!(
+                "; the node that gossips from {from} is of another cluster: look at SEEDS and PEERS"
+            )
+        });
+        format!(
+            "no leader is known: a majority of the voters cannot be reached, or an election is on{stranger}"
+        )
     }
 
     /// The counters.
@@ -74,6 +98,7 @@ impl<M: Map> Node<M> {
             keys: self.store.keys(),
             logical_bytes: self.store.logical_bytes(),
             max_bytes: self.store.max_bytes(),
+            full: self.store.is_full(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.now.monotonic.saturating_sub(self.started).as_millis() as u64,
             ..NodeStatus::default()

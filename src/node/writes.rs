@@ -215,7 +215,18 @@ impl<M: Map> Node<M> {
         Ok(())
     }
 
+    /// Whoever answers a client what it had forwarded applies that write at about the same time.
+    pub(super) fn tell_answered_peers(&mut self) {
+        let Stage::Member(replica) = &mut self.stage else { return };
+        for raft_id in std::mem::take(&mut self.answered_peers) {
+            replica.tell_commit_to(raft_id);
+        }
+    }
+
     fn answer_outcome(&mut self, token: Token, outcome: Outcome) {
+        if let Some(Origin::Peer { raft_id, .. }) = self.requests.get(token).map(|it| it.origin) {
+            self.answered_peers.insert(raft_id);
+        }
         match outcome {
             Outcome::Done { revision, result } => {
                 let response = self.response(response::Result::Txn(result));

@@ -7,6 +7,8 @@
 //! Invariants:
 //! - An entry that the state machine has not durably passed, or that raft-rs has not heard to be applied, stays.
 //! - A follower whose state machine does not get on takes no more entries when it has many: the others go on without it.
+//!   Entries that nobody has committed do not make it full: in all terms together a leader lets them be no more than
+//!   [`UNCOMMITTED_LEN_MAX`](limits::UNCOMMITTED_LEN_MAX).
 //! - What a snapshot is offered of is durable in the state machine, with the membership as of then.
 //! - A snapshot is installed with one record, and until it is applied this replica asks for no votes: raft-rs looks for
 //!   changes of the membership among the committed entries that are not applied, and these are no more.
@@ -86,6 +88,9 @@ impl Replica {
     /// Whether a snapshot is on its way to a member: then more entries are kept.
     pub fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
+        if is_held {
+            self.raw.mut_store().end_compaction();
+        }
     }
 
     /// Whether this node can make a snapshot for a member now. At the start it cannot.
@@ -155,6 +160,17 @@ impl Replica {
         if last.is_some_and(|last| last.index <= applied) {
             self.installing = None;
         }
+    }
+
+    /// Whether the leader may have so many bytes more that are not committed. raft-rs counts those of its own term only. With
+    /// those of leaders before, whose terms passed without a commit, they could fill the logs of a majority, who would then
+    /// take no more, not even the entry that commits them.
+    pub(super) fn has_room_for(&self, len_bytes: usize) -> bool {
+        if self.raw.raft.commit_to_current_term() {
+            return true;
+        }
+        let uncommitted = self.raw.store().len_bytes_after(self.commit());
+        uncommitted == 0 || uncommitted + len_bytes <= limits::UNCOMMITTED_LEN_MAX
     }
 
     /// Whether no more entries are taken. The leader takes what clients write as long as its state machine

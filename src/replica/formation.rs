@@ -160,15 +160,22 @@ impl Formation {
         step
     }
 
+    /// Why a member refused to take this node in, if one did.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref().filter(|refused| !refused.is_empty())
+    }
+
     /// For whom or what the node waits, for the log and for clients.
     pub fn waiting_for(&self) -> String {
-        if let Some(refused) = self.refused.as_ref().filter(|refused| !refused.is_empty()) {
+        if let Some(refused) = self.refused() {
             return format!("the cluster refuses this node: {refused}");
         }
         if self.knows_member() {
             let members = self.peers.iter().filter(|(raft_id, _)| self.members.contains(raft_id));
             let members = list(members.map(|(_, peer)| peer.name.as_str()));
-            return format!("asked to join the cluster of {members}, and wait to be added");
+            return format!(
+                "asked to join the cluster of {members}, and wait to be added: a cluster without a leader adds nobody"
+            );
         }
         self.obstacle().unwrap_or_else(|| self.waiting_for_nodes())
     }

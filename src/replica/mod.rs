@@ -34,6 +34,7 @@ pub mod formation;
 pub mod membership;
 mod office;
 mod reads;
+mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,7 @@ pub use reads::{Confirmed, ReadToken};
 
 use entries::Entries;
 use reads::Reads;
+use telling::Told;
 
 /// Ticks of raft per TICK_MS: election timeouts are spread over ten times as many values, so that they rarely tie.
 pub const FINE_TICKS: u32 = 10;
@@ -175,6 +177,7 @@ pub struct Replica {
     undrained_len: usize,
     /// Term and vote of the last record.
     recorded_vote: (u64, u64),
+    told: Told,
     /// A snapshot is on its way to a member.
     is_held: bool,
     /// The snapshot that takes the place of the log and is not applied yet: its last entry, and the number of the state
@@ -211,6 +214,7 @@ impl Replica {
             pre_vote: true,
             max_uncommitted_size: limits::UNCOMMITTED_LEN_MAX as u64,
             max_committed_size_per_ready: limits::COMMITTED_LEN_PER_READY_MAX as u64,
+            skip_bcast_commit: true,
             ..Config::default()
         };
         let conf_state =
@@ -244,6 +248,7 @@ impl Replica {
             undrained_len: 0,
             reads_asked_of: (0, 0),
             recorded_vote: (hard_state.term, hard_state.vote),
+            told: Told::default(),
             is_held: false,
             installing: None,
         };
@@ -264,14 +269,16 @@ impl Replica {
         {
             self.raw.tick();
             self.own_election_timeout();
+            self.tell_old_commit();
         }
     }
 
-    /// After how many ticks something happens by itself: a heartbeat, a look at the quorum, an election. Until then ticks may
-    /// gather.
+    /// After how many ticks something happens by itself: a heartbeat, a look at the quorum, an election, a word on what is
+    /// committed. Until then ticks may gather.
     pub fn ticks_until_due(&self) -> usize {
         let raft = &self.raw.raft;
         let due = match raft.state {
+            StateRole::Leader if self.has_untold_commit() => 1,
             StateRole::Leader => (raft.heartbeat_timeout() - raft.heartbeat_elapsed())
                 .min(raft.election_timeout().saturating_sub(raft.election_elapsed)),
             _ if !raft.promotable() => usize::MAX,
@@ -296,6 +303,10 @@ impl Replica {
         if message.msg_type == MessageType::MsgTimeoutNow && self.is_installing() {
             return Ok(());
         }
+        if message.msg_type == MessageType::MsgReadIndex {
+            // What it will be allowed to read, it has to apply first.
+            self.tell_commit();
+        }
         // raft-rs refuses what is not for it (a stranger's answer, say): such a message is simply lost.
         let _ = self.raw.step(message);
         self.own_election_timeout();
@@ -306,7 +317,11 @@ impl Replica {
     /// Proposes encoded commands, all or none, in order. Gives the term and the index of the first.
     pub fn propose(&mut self, commands: &[Bytes]) -> std::result::Result<(u64, u64), Rejected> {
         let entries = commands.iter().cloned().map(border::normal_entry).collect();
-        self.undrained_len += commands.iter().map(Bytes::len).sum::<usize>();
+        let len_bytes = commands.iter().map(Bytes::len).sum::<usize>();
+        if self.leads() && !self.has_room_for(len_bytes) {
+            return Err(Rejected::Overloaded);
+        }
+        self.undrained_len += len_bytes;
         self.append(entries)
     }
 
@@ -402,6 +417,7 @@ impl Replica {
     /// Moves everything that is to be done into `out`.
     pub fn drain(&mut self, now: Duration, out: &mut Outputs) {
         self.undrained_len = 0;
+        self.raw.mut_store().free_some();
         self.begin_reads(now);
         while self.raw.has_ready() {
             self.drain_one(out);
@@ -430,7 +446,9 @@ impl Replica {
                 self.awaited_record = number;
             }
         }
-        for message in ready.take_messages() {
+        let messages = ready.take_messages();
+        self.note_told(&messages);
+        for message in messages {
             // A leader's: beside its own write.
             let is_voting = self.awaited_record > self.persisted && !planted(Bug::SendBeforeVote);
             let waits_for = if is_voting { self.awaited_record } else { 0 };

@@ -50,6 +50,11 @@ impl Replica {
         self.raw.raft.state == StateRole::Leader
     }
 
+    /// Whether this replica leads, and has committed an entry of its term: a majority has followed it.
+    pub fn has_committed_in_term(&self) -> bool {
+        self.leads() && self.raw.raft.commit_to_current_term()
+    }
+
     /// The raft id of the leader, if one is known.
     pub fn leader(&self) -> Option<u64> {
         Some(self.raw.raft.leader_id).filter(|raft_id| *raft_id != raft::INVALID_ID)
@@ -62,7 +67,7 @@ impl Replica {
 
     /// Whether a change of the membership may be proposed: none is under way.
     pub fn may_change_membership(&self) -> bool {
-        self.leads() && !self.raw.raft.has_pending_conf() && self.raw.raft.commit_to_current_term()
+        self.has_committed_in_term() && !self.raw.raft.has_pending_conf()
     }
 
     /// The members as the leader sees them, itself included; empty elsewhere.

@@ -2,10 +2,11 @@
 //!
 //! - [`formation`]: promises. [`malformed`]: messages that cannot be.
 //! - [`crew`]: several replicas with a network between them; [`demotion`]: what they make of changes of the membership;
-//!   [`compaction`]: how they do with little of the log.
+//!   [`compaction`]: how they do with little of the log; [`telling`]: what a write costs them.
 
 mod compaction;
 mod crew;
 mod demotion;
 mod formation;
 mod malformed;
+mod telling;

@@ -68,24 +68,31 @@ impl DataDir {
         DataDir::enter(path, lock)
     }
 
-    /// Makes the directory one, to restore a backup into it: it must be empty. Until it [is
-    /// restored](DataDir::is_restored), nobody else opens it.
-    pub fn open_empty(path: &Path) -> Result<DataDir> {
-        let lock = lock(path)?;
+    /// Whether a backup may be restored into it. Changes nothing: it need not be there.
+    pub fn refuse_unless_empty(path: &Path) -> Result<()> {
         if path.join(RESTORING).exists() {
             return Err(cut_short(path));
         }
         let log_files = LogFiles { directory: path.join("log") };
-        let is_empty = !path.join("identity").exists()
-            && !log_files.has_segments().map_err(|e| unusable(path, e))?
-            && states(path).map_err(|e| unusable(path, e))?.is_empty();
-        if !is_empty {
+        let unusable = |e| unusable(path, e);
+        let is_used = path.join("identity").exists()
+            || path.join("log").exists() && log_files.has_segments().map_err(unusable)?
+            || path.exists() && !states(path).map_err(unusable)?.is_empty();
+        if is_used {
             return Err(Error::Environment(format!(
                 "the data directory {} is not empty, and a backup is restored into an empty one only. If it was restored \
                  already, start the server without --restore; else move the directory away, or set another DATA_DIR",
                 path.display()
             )));
         }
+        Ok(())
+    }
+
+    /// Makes the directory one, to restore a backup into it: it must be empty. Until it [is
+    /// restored](DataDir::is_restored), nobody else opens it.
+    pub fn open_empty(path: &Path) -> Result<DataDir> {
+        let lock = lock(path)?;
+        DataDir::refuse_unless_empty(path)?;
         let marker = File::create(path.join(RESTORING)).and_then(|file| file.sync_all());
         marker.map_err(|e| unusable(path, e))?;
         sync_dir(path)?;

@@ -91,10 +91,10 @@ fn page(reactor: &Reactor) -> Page {
     let own = status.node.unwrap_or_default();
     let identity = own.identity.clone().unwrap_or_default();
     let state = node_state(own.role());
-    let health = match (node.forming(), node.unavailable()) {
-        (Some(waiting_for), _) => Health::Forming { waiting_for },
-        (None, Some(reason)) => Health::Unavailable { reason },
-        (None, None) => Health::Ready { role: state },
+    let health = match (node.barred(), node.forming(), node.unavailable()) {
+        (None, Some(waiting_for), _) => Health::Forming { waiting_for },
+        (Some(reason), ..) | (None, None, Some(reason)) => Health::Unavailable { reason },
+        (None, None, None) => Health::Ready { role: state, is_full: own.full },
     };
     let peers = status.members.iter().filter(|member| member.raft_id != identity.raft_id);
     let page = StatusPage {
@@ -122,6 +122,8 @@ fn page(reactor: &Reactor) -> Page {
         kv_size: own.keys,
         kv_bytes: own.logical_bytes,
         kv_bytes_max: own.max_bytes,
+        kv_full: own.full,
+        unavailable: status.unavailable,
         revision: own.revision,
         version: own.version,
         uptime_ms: own.uptime_ms,

@@ -12,9 +12,12 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
+
 use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::node::{self, ConnectionId, Effects, Node};
+use crate::replica::FINE_TICKS;
 use crate::store::lmdb::LmdbMap;
 
 use super::clients::Client;
@@ -54,6 +57,8 @@ pub(super) struct Reactor {
     ticks_asked: Cell<u32>,
     /// The timer's time has come.
     tick_due: Cell<bool>,
+    /// Of the task that sleeps until then.
+    timer: Cell<Option<Waker>>,
     next_connection: Cell<ConnectionId>,
     pub clients: RefCell<HashMap<ConnectionId, Rc<Client>>>,
     pub links: Links,
@@ -84,6 +89,7 @@ impl Reactor {
             ticked_to: Cell::new(Instant::now()),
             ticks_asked: Cell::new(1),
             tick_due: Cell::new(false),
+            timer: Cell::default(),
             next_connection: Cell::new(1),
             clients: RefCell::default(),
             links: Links::default(),
@@ -169,7 +175,12 @@ impl Reactor {
                 node.step(now, input)?;
             }
             let effects = node.turn(now)?;
-            self.ticks_asked.set(node.ticks_until_due());
+            let until_due = node.ticks_until_due();
+            if until_due < self.ticks_asked.replace(until_due)
+                && let Some(timer) = self.timer.take()
+            {
+                timer.wake();
+            }
             effects
         };
         self.carry_out(effects);
@@ -251,13 +262,32 @@ impl Reactor {
     /// Has a turn happen whenever the node has something to do by itself. In between it sleeps: idle nodes cost little.
     pub async fn tick(&self) {
         loop {
-            let due = self.ticked_to.get() + self.fine_tick() * self.ticks_asked.get();
-            glommio::timer::Timer::new(due.saturating_duration_since(Instant::now())).await;
+            if !self.sleep_until_due().await {
+                continue;
+            }
             self.tick_due.set(true);
             self.wake();
             // The turn that this asks for runs before this task does again, and tells when the next is due.
             glommio::executor().yield_now().await;
         }
+    }
+
+    /// False if a turn has found something that is due earlier.
+    async fn sleep_until_due(&self) -> bool {
+        let asked = self.ticks_asked.get();
+        let due = self.ticked_to.get() + self.fine_tick() * asked;
+        let sleep = async {
+            glommio::timer::Timer::new(due.saturating_duration_since(Instant::now())).await;
+            true
+        };
+        let earlier = poll_fn(|cx| {
+            if self.ticks_asked.get() < asked {
+                return Poll::Ready(false);
+            }
+            self.timer.set(Some(cx.waker().clone()));
+            Poll::Pending
+        });
+        future::or(sleep, earlier).await
     }
 
     /// The ticks that have passed since the last turn. What was missed because the reactor was held up is dropped, not
@@ -266,14 +296,15 @@ impl Reactor {
         let fine_tick = self.fine_tick();
         let passed = (self.ticked_to.get().elapsed().as_nanos() / fine_tick.as_nanos()) as u32;
         self.ticked_to.set(self.ticked_to.get() + fine_tick * passed);
-        // The timer was set for so many; one more is the timer's own lateness.
-        let ticks = passed.min(self.ticks_asked.get() + 1);
+        // The timer was set for so many, or for a turn that others had asked for; one more is the timer's own lateness. A turn
+        // that is as long as a tick is no stall.
+        let ticks = passed.min(self.ticks_asked.get().max(FINE_TICKS) + 1);
         self.ticks_dropped.set(self.ticks_dropped.get() + u64::from(passed - ticks));
         ticks
     }
 
     fn fine_tick(&self) -> Duration {
-        Duration::from_millis(self.settings.tick_ms) / crate::replica::FINE_TICKS
+        Duration::from_millis(self.settings.tick_ms) / FINE_TICKS
     }
 
     /// How the node ended, once it has: what it had to finish is finished, or took too long.

@@ -1,7 +1,7 @@
 //! `--restore FILE`: a backup becomes the data of a node that is a cluster by itself. Blocks, before the reactor starts.
 //!
 //! Invariants:
-//! - The backup is read to its end and checked before anything is touched.
+//! - The backup is read to its end and checked, and the disk has room for all of it, before anything is touched.
 //! - Only an empty data directory is restored into. While it is not finished it is marked, and no server starts from it.
 //! - The cluster is a new one: its id and the node's are drawn, so that nobody takes it for the one that the backup is of.
 
@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use super::data_dir::DataDir;
 use crate::error::{Error, Result};
-use crate::limits::SEGMENT_LEN;
+use crate::limits::{DISK_RESERVE, SEGMENT_LEN, SNAPSHOT_BATCH_LEN, SNAPSHOT_BATCH_ROWS};
 use crate::log::{FIRST_STATE, recover, segment};
 use crate::node::hex;
 use crate::store::lmdb::LmdbMap;
+use crate::store::map::room_of_commit;
 use crate::store::transfer::file::{Chunks, Flaw, check};
 use crate::store::transfer::{Failure, Restore};
 use crate::wire::log::{
@@ -26,6 +27,8 @@ use crate::wire::snapshot::Header;
 pub(super) fn restore(file: &Path, data_dir: &Path, member: MemberInfo) -> Result<DataDir> {
     let backup = Backup { path: file.to_owned() };
     let (header, _) = check(backup.open()?).map_err(|flaw| backup.flawed(&flaw))?;
+    DataDir::refuse_unless_empty(data_dir)?;
+    backup.refuse_without_room(&header, data_dir)?;
     ::log::info!(
         "restoring {}: revision {}, {} keys, {} bytes, of cluster {}",
         file.display(),
@@ -60,6 +63,24 @@ impl Backup {
         Ok(BufReader::new(file.map_err(|e| self.unreadable(e))?))
     }
 
+    /// Nothing is made where not all has room: half a restore has to be removed by hand.
+    fn refuse_without_room(&self, header: &Header, data_dir: &Path) -> Result<()> {
+        let len = std::fs::metadata(&self.path).map_err(|e| self.unreadable(e))?.len();
+        let needed = room_needed(header.keys, len);
+        let free = free_bytes(data_dir)?;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(Error::Environment(format!(
+            "restoring {} needs {} MiB, and the disk of {} has {} MiB free: make space on it, or set another DATA_DIR. Nothing \
+             was changed",
+            self.path.display(),
+            needed.div_ceil(1 << 20),
+            data_dir.display(),
+            free >> 20
+        )))
+    }
+
     fn unreadable(&self, error: std::io::Error) -> Error {
         Error::io(format!("read the backup {}", self.path.display()), error)
     }
@@ -70,6 +91,32 @@ impl Backup {
             self.path.display()
         ))
     }
+}
+
+/// What a backup of so many keys and bytes takes when it is restored, and the node then needs to take writes. LMDB has whole
+/// pages, so that a value may take up to twice its length, and each batch is written where it could copy pages for every row;
+/// the log begins with one segment in use and the next one prepared.
+fn room_needed(keys: u64, backup_len: u64) -> u64 {
+    let log_len = 2 * SEGMENT_LEN as u64;
+    let at_most = |number: u64, most: usize| number.min(most as u64) as usize;
+    // The last batch has the meta data too, and a row may be as long as a value can be.
+    let last_batch = room_of_commit(
+        at_most(keys, SNAPSHOT_BATCH_ROWS),
+        at_most(backup_len, 2 * SNAPSHOT_BATCH_LEN),
+    );
+    backup_len.saturating_mul(2).saturating_add(last_batch + log_len + DISK_RESERVE)
+}
+
+/// What is free where the directory is, or will be made.
+fn free_bytes(data_dir: &Path) -> Result<u64> {
+    let found = data_dir.ancestors().find(|path| path.exists());
+    // Of a relative path the last one is empty, and means the current directory.
+    let found = found.unwrap_or(Path::new("."));
+    let stat = rustix::fs::statvfs(found);
+    let stat = stat.map_err(|e| {
+        Error::io(format!("look at the free space of {}", found.display()), e.into())
+    })?;
+    Ok(stat.f_bavail * stat.f_frsize)
 }
 
 fn new_cluster_id() -> Result<[u8; 16]> {

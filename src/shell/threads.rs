@@ -4,7 +4,7 @@
 //! The thread of transfers has a lower priority than the others (it is `nice`): a snapshot has time, a commit has not.
 //!
 //! Invariant: a commit is begun only when the disk space that it may take is reserved, so that a full disk is met while
-//! nothing has been changed. Until then it waits, and writes are refused.
+//! nothing has been changed. Then it is put off, and writes are refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -115,26 +115,25 @@ fn run_store(jobs: &Receiver<StoreJob>, mailbox: &Mailbox<News>, latency: &Mutex
                 continue;
             }
         };
+        match commit.reserve() {
+            Ok(true) => {}
+            Ok(false) => {
+                mailbox.send(news(Input::CommitPutOff(commit)));
+                continue;
+            }
+            Err(error) => {
+                mailbox.send(News::Failed(error));
+                continue;
+            }
+        }
         let begun = Instant::now();
-        mailbox.send(match commit_with_room(commit, mailbox) {
+        mailbox.send(match commit.run() {
             Ok(committed) => news(Input::Committed(committed)),
             Err(error) => News::Failed(error),
         });
         let us = begun.elapsed().as_micros() as u64;
         latency.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).record_us(us);
     }
-}
-
-fn commit_with_room(
-    commit: Commit<LmdbMap>,
-    mailbox: &Mailbox<News>,
-) -> Result<crate::store::Committed> {
-    while !commit.reserve()? {
-        let why = "the state machine's database needs room to grow, and the disk is full: make space on it";
-        mailbox.send(news(Input::DiskSpace(Err(why.to_owned()))));
-        std::thread::sleep(LOOK_EVERY);
-    }
-    commit.run()
 }
 
 fn run_scans(jobs: &Receiver<(Token, Scan<LmdbMap>)>, mailbox: &Mailbox<News>) {

@@ -2,10 +2,10 @@
 //!
 //! Crashes, cuts, pauses and slow or full disks are free: whatever they do, nothing may be lost by them. A *disk* is not.
 //! The rule: **a disk may go only if in every configuration that any disk or process knows, and in each half of a joint
-//! one, a majority of the voters have their disks yet**, and only once the first cluster is formed, and while no change of
-//! the voters is under way. A disk with a flipped
-//! bit counts as lost, and so does an identity that was. And once a cluster is formed, a majority of EXPECT without one, of
-//! which one may form a cluster (BOOTSTRAP), is as good as an order to form a second: operators give no such order.
+//! one, it has no vote, or a majority of the voters have their disks yet**, and only once the first cluster is formed, and while no change of
+//! the voters is under way. A disk with a flipped bit counts as lost, in the log or in the state, and so does an identity that
+//! was. And once a cluster is formed, a majority of EXPECT without one, of which one may form a cluster (BOOTSTRAP), is as good
+//! as an order to form a second: operators give no such order.
 
 use super::machine::Machine;
 use super::world::World;
@@ -19,9 +19,10 @@ impl World {
         let is_formed = memberships.iter().any(|known| known.formed);
         let sets = memberships.iter().filter_map(|known| known.conf_state.as_ref());
         let mut sets = sets.flat_map(|known| [&known.voters, &known.voters_outgoing]);
+        let own = self.machines[i].raft_id;
         let leaves_majority = |voters: &Vec<u64>| {
             let left = voters.iter().filter(|raft_id| self.has_disk(**raft_id, i));
-            voters.is_empty() || 2 * left.count() > voters.len()
+            !voters.contains(&own) || 2 * left.count() > voters.len()
         };
         let is_changing = self.watch.configurations.is_changing();
         is_formed && !is_changing && sets.all(leaves_majority) && self.leaves_founders_few(i)
@@ -30,7 +31,7 @@ impl World {
     /// Whether that identity has its disk, when the one of `without` is gone.
     fn has_disk(&self, raft_id: u64, without: usize) -> bool {
         let holder = self.index_of(raft_id).filter(|holder| *holder != without);
-        holder.is_some_and(|holder| self.machines[holder].damage.is_none())
+        holder.is_some_and(|holder| self.machines[holder].has_sound_disk())
     }
 
     /// Whether that disk may go without a second cluster being formed, if the machine itself may not do it.

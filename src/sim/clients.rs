@@ -4,6 +4,9 @@
 //! that write alone. So a version above 1 of such a key is a write applied twice, and a missing key one that was lost.
 //! Besides, some of these transactions put or swap keys that all clients share.
 //!
+//! Where MAX_BYTES is set they also fill the store up. A client that is told so makes room: it deletes what it put for nothing
+//! else, which must get through however full the store is. A write that was refused for that is never done, now or later.
+//!
 //! All of it is recorded too, and the whole must be linearizable, as `sim` judges it. No value is written twice to a key.
 
 use std::collections::BTreeMap;
@@ -16,8 +19,8 @@ use super::history::{self, Asked, History, OperationId, put};
 use super::requests::Answer;
 use super::world::World;
 use crate::wire::client::{
-    Code, Compare, Error as Refusal, Get, GetOp, Op, Range, Response, Txn, Write, compare, op,
-    request, response,
+    Code, Compare, DeleteRange, Error as Refusal, Get, GetOp, Op, Range, Response, Txn, Write,
+    compare, op, request, response,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(800);
@@ -37,7 +40,8 @@ pub enum Fate {
 }
 
 struct Attempts {
-    number: u64,
+    /// `None`: it makes room, and has no key of its own.
+    number: Option<u64>,
     write: Write,
     recorded: OperationId,
     /// The attempt in flight.
@@ -65,11 +69,16 @@ struct Client {
     /// By key, the value that it read last.
     seen: BTreeMap<Bytes, Bytes>,
     writing: Option<Attempts>,
+    /// The store was full.
+    wants_room: bool,
     reading: Option<Reading>,
 }
 
 /// The connection that orders come on; what becomes of them is not the clients' concern.
 pub const OPERATOR: crate::node::ConnectionId = 99;
+
+/// What a write puts to fill the store up.
+const BALLAST_LEN: usize = 100;
 
 /// See the [module](self).
 pub struct Clients {
@@ -80,6 +89,8 @@ pub struct Clients {
     floors: Vec<Vec<(Duration, u64)>>,
     /// Of a round of [`Clients::act`], that a client that is idle writes.
     pub eagerness: f64,
+    /// They fill the store up, and make room again.
+    pub fill_up: bool,
     /// A planted fault: reads without a round of ReadIndex are taken for such with one.
     pub trust_stale_reads: bool,
     /// What they asked and were answered.
@@ -90,6 +101,12 @@ pub struct Clients {
     pub aged_reads: u64,
     /// Swaps that were done, as the key had the value that was expected.
     pub swaps: u64,
+    /// Writes that were refused for MAX_BYTES.
+    pub over_quota: u64,
+    /// Writes that made room.
+    pub clearings: u64,
+    /// The highest revision of an acknowledged write.
+    pub revision: u64,
 }
 
 impl Clients {
@@ -100,11 +117,15 @@ impl Clients {
             fates: BTreeMap::new(),
             floors: vec![vec![(Duration::ZERO, 0)]; count],
             eagerness: 0.3,
+            fill_up: false,
             trust_stale_reads: false,
             history: History::default(),
             reads: 0,
             aged_reads: 0,
             swaps: 0,
+            over_quota: 0,
+            clearings: 0,
+            revision: 0,
         }
     }
 
@@ -146,16 +167,25 @@ impl Clients {
 
     fn begin_write(&mut self, c: usize, world: &mut World) {
         let client = &mut self.clients[c];
-        client.number += 1;
-        let number = client.number;
-        let txn = client.transaction(c, &mut world.rng);
+        let (number, txn) = match client.wants_room {
+            true => (None, clearing(c)),
+            false => {
+                client.number += 1;
+                let mut txn = client.transaction(c, &mut world.rng);
+                if self.fill_up {
+                    let key = format!("{}{}", ballast(c), client.number);
+                    txn.success.push(put(key, "x".repeat(BALLAST_LEN)));
+                }
+                (Some(client.number), txn)
+            }
+        };
         let asked = Asked::Write(txn.clone());
         let write = Write {
             request_id: world.rng.u128(..).to_be_bytes().to_vec().into(),
             since: client.since,
             txn: Some(txn),
         };
-        self.fates.insert((c, number), Fate::Unknown);
+        self.fates.extend(number.map(|number| ((c, number), Fate::Unknown)));
         client.writing = Some(Attempts {
             number,
             write,
@@ -209,7 +239,8 @@ impl Clients {
     pub fn take_answers(&mut self, world: &mut World) {
         for Answer { at, moment, connection, id, response } in world.take_answers() {
             let c = connection as usize;
-            if connection == OPERATOR {
+            if c >= self.clients.len() {
+                // An operator's.
                 continue;
             }
             if let Some(response) = &response {
@@ -241,6 +272,9 @@ impl Clients {
         let Some(answer) = history::Answer::of_response(result) else { return };
         let found = answer.records().map(|kv| (kv.key.clone(), kv.value.clone()));
         self.clients[c].seen.extend(found);
+        if matches!(answer, history::Answer::Write(_)) {
+            self.revision = self.revision.max(*revision);
+        }
         if let Some(id) = recorded {
             self.history.answer(id, moment, Some(*revision), answer);
         }
@@ -255,7 +289,6 @@ impl Clients {
     ) {
         let mut writing = self.clients[c].writing.take().expect("checked by the caller");
         writing.request = None;
-        let number = writing.number;
         match response.map(|response| response.result) {
             Some(Some(response::Result::Txn(result))) => {
                 let txn = writing.write.txn.as_ref().expect("a write has a transaction");
@@ -266,8 +299,26 @@ impl Clients {
                     world.fail(Checker::Answers, format!("{txn:?} is answered with {result:?}"));
                 }
                 self.swaps += u64::from(result.succeeded && is_swap);
+                let Some(number) = writing.number else {
+                    self.clients[c].wants_room = false;
+                    self.clearings += 1;
+                    return;
+                };
                 self.fates.insert((c, number), Fate::Acknowledged);
                 return self.raise(c, at, number);
+            }
+            Some(Some(response::Result::Error(refused))) if refused.code() == Code::NoSpace => {
+                let Some(number) = writing.number else {
+                    return world
+                        .fail(Checker::Answers, format!("a delete is refused: {refused:?}"));
+                };
+                // By the state machine, and not by a leader with a full disk: that speaks of all attempts.
+                if refused.message.contains("MAX_BYTES") {
+                    self.over_quota += 1;
+                    self.clients[c].wants_room = true;
+                    return self.give_up(c, number, writing.recorded);
+                }
+                writing.maybe_applied |= refused.maybe_applied;
             }
             Some(Some(response::Result::Error(refused))) => {
                 let Refusal { maybe_applied, .. } = refused;
@@ -275,10 +326,11 @@ impl Clients {
                 if refused.code() == Code::OutcomeUnknown {
                     return;
                 }
-                if !writing.maybe_applied && world.rng.u8(..3) == 0 {
-                    self.fates.insert((c, number), Fate::Refused);
-                    self.history.fail(writing.recorded);
-                    return;
+                if let Some(number) = writing.number
+                    && !writing.maybe_applied
+                    && world.rng.u8(..3) == 0
+                {
+                    return self.give_up(c, number, writing.recorded);
                 }
             }
             Some(other) => {
@@ -288,6 +340,12 @@ impl Clients {
         }
         writing.again_at = world.now + Duration::from_millis(world.rng.u64(5..200));
         self.clients[c].writing = Some(writing);
+    }
+
+    /// No attempt at a write can have been applied, nor can one be.
+    fn give_up(&mut self, c: usize, number: u64, recorded: OperationId) {
+        self.fates.insert((c, number), Fate::Refused);
+        self.history.fail(recorded);
     }
 
     fn end_read(
@@ -366,6 +424,17 @@ impl Client {
 /// The key of a client's register.
 pub fn register(c: usize) -> String {
     format!("r{c}")
+}
+
+/// Deletes all that a client put to fill the store up.
+fn clearing(c: usize) -> Txn {
+    let range = DeleteRange { from: ballast(c).into(), to: format!("{}:", ballast(c)).into() };
+    Txn { success: vec![Op { op: Some(op::Op::DeleteRange(range)) }], ..Txn::default() }
+}
+
+/// What keys begin with that a client puts to fill the store up; a number follows.
+fn ballast(c: usize) -> String {
+    format!("b{c}/")
 }
 
 fn shared_key(rng: &mut fastrand::Rng) -> String {

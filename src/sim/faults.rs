@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::clients::OPERATOR;
-use super::machine::Input;
+use super::machine::{Input, Machine};
 use super::weather::Weather;
 use super::world::World;
 use crate::wire::client::{RemoveMember, TransferLeader, request};
@@ -30,6 +30,8 @@ pub struct Faults {
     pub failed_disk: f64,
     /// A bit of the log flips while the machine is off.
     pub flipped_bit: f64,
+    /// What the map says of its rows is changed while the machine is off, and only the others can tell.
+    pub marred_state: f64,
     /// A machine comes back with an empty disk.
     pub lost_disk: f64,
     /// The wall clock jumps.
@@ -54,6 +56,7 @@ impl Faults {
             clock_jump: often(0.01),
             order: often(0.004),
             start: [0.02, 0.1, 0.5][rng.usize(..3)],
+            ..Faults::default()
         }
     }
 
@@ -83,6 +86,12 @@ impl Faults {
             false => {
                 if flip && world.may_lose(i) {
                     world.flip_bit(i);
+                }
+                let mars = self.marred_state > 0.0 && world.rng.f64() < self.marred_state;
+                // One at a time: learners that are marred too would vote before anybody compares their states.
+                let all_sound = world.machines.iter().all(Machine::has_sound_disk);
+                if mars && all_sound && world.may_lose(i) {
+                    world.mar(i);
                 }
                 if start {
                     world.restart(i);
@@ -167,9 +176,18 @@ impl World {
     /// Of the log of a machine that is off.
     fn flip_bit(&mut self, i: usize) {
         let World { machines, rng, .. } = self;
-        if machines[i].damage.is_none() {
+        if machines[i].has_sound_disk() {
             machines[i].damage = machines[i].disk.flip_some_bit(rng);
             self.tally.flipped_bits += u64::from(machines[i].damage.is_some());
+        }
+    }
+
+    /// Of the state of a machine that is off.
+    fn mar(&mut self, i: usize) {
+        let World { machines, rng, .. } = self;
+        if machines[i].has_sound_disk() && machines[i].mar(rng) {
+            self.tally.marred_states += 1;
+            self.tell(|world| Some(format!("the state of {} is marred", world.machines[i].name)));
         }
     }
 
@@ -204,7 +222,7 @@ impl World {
                 self.tell_space(i);
             }
             Err(_) if operations < u32::MAX => self.cut_power(i),
-            Err(error) if self.machines[i].damage.is_some() => {
+            Err(error) if !self.machines[i].has_sound_disk() => {
                 self.tally.refused_starts += 1;
                 self.tell(|_| Some(error.to_string()));
                 if self.may_lose(i) {

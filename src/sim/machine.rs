@@ -12,11 +12,12 @@ use crate::log::{self, MemDisk, recover};
 use crate::node::{self, ConnectionId, LogWrite, Node, Now, RecoveredLog, Settings};
 use crate::planted::{Bug, planted};
 use crate::replica::Retention;
-use crate::store::map::Map;
+use crate::store::map::{Batch, Map, Snapshot, Table};
 use crate::store::mem_map::MemMap;
 use crate::store::transfer::{Job, Transfers};
-use crate::store::{Store, WindowBounds};
+use crate::store::{DIGEST_LEN, Store, WindowBounds};
 use crate::wire::client::Identity;
+use crate::wire::log::Membership;
 use crate::wire::peer::PeerFrame;
 
 /// What happens to a node in a world.
@@ -30,6 +31,9 @@ const HEARTBEAT_TICKS: u32 = 1;
 
 /// Small, so that a snapshot has many.
 const CHUNK_LEN: usize = 512;
+
+/// Where a map has the sum over its rows.
+const DIGEST_ROW: &[u8] = b"digest";
 
 /// No follower is ever too far behind.
 pub const RETAIN_ALL: Retention = Retention {
@@ -137,6 +141,8 @@ pub struct Machine {
     /// The file and the bit of its log that was flipped while it was off: recovery may refuse, and the machine counts as
     /// one without a disk.
     pub damage: Option<(String, usize)>,
+    /// Its map was changed while it was off: it counts as a machine without a disk, and has to notice.
+    pub is_marred: bool,
 }
 
 /// What a crash ends.
@@ -161,6 +167,21 @@ pub struct Process {
     pub compared: u64,
     /// The last term in which it was seen to lead.
     pub led: u64,
+    /// Its state, as it was seen last.
+    pub seen: Option<Seen>,
+}
+
+/// What checkers compare of a state before a turn and after.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// As of which entry.
+    pub applied: u64,
+    /// Who belongs.
+    pub membership: Option<Membership>,
+    /// MAX_BYTES.
+    pub max_bytes: u64,
+    /// Of keys and values.
+    pub logical_bytes: u64,
 }
 
 /// A connection to another machine that is up, as the one that opened it sees it.
@@ -212,12 +233,36 @@ impl Machine {
             clock: Clock { offset: Duration::from_secs(rng.u64(1..1000)), ..Clock::default() },
             paused_until: Duration::ZERO,
             damage: None,
+            is_marred: false,
         }
     }
 
     /// Whether its disk says that it belongs to a cluster.
     pub fn has_cluster(&self) -> bool {
         self.witness.is_member() && self.damage.is_none()
+    }
+
+    /// Whether nothing is wrong on its disk.
+    pub fn has_sound_disk(&self) -> bool {
+        self.damage.is_none() && !self.is_marred
+    }
+
+    /// A bit flips in what its map says of the rows that it has, while it is off. False if the map is empty yet.
+    pub fn mar(&mut self, rng: &mut fastrand::Rng) -> bool {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        let bit = rng.usize(..8 * DIGEST_LEN);
+        for state in self.map.states() {
+            let map = self.map.at(state).expect("it was just there");
+            let snapshot = map.snapshot().expect("a map in memory");
+            let sum = snapshot.get(Table::Meta, DIGEST_ROW, <[u8]>::to_vec);
+            let Some(mut sum) = sum.expect("a map in memory") else { continue };
+            sum[bit / 8] ^= 1 << (bit % 8);
+            let mut batch = Batch::default();
+            batch.put(Table::Meta, DIGEST_ROW, sum);
+            map.commit(&batch).expect("a map in memory");
+            self.is_marred = true;
+        }
+        self.is_marred
     }
 
     /// host:port of its clients and peers.
@@ -252,6 +297,7 @@ impl Machine {
             unanswered: BTreeMap::new(),
             compared: 0,
             led: 0,
+            seen: None,
         });
         Ok(Ok(durable))
     }

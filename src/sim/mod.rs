@@ -8,7 +8,8 @@
 //!   [`weather`]. [`requests`] and their answers. [`view`]: what is seen of it, [`words`]: the same as text, [`trace`] and
 //!   [`tally`]: as numbers.
 //! - [`faults`]: what goes wrong, and [`budget`]: what must not.
-//! - [`clients`]: what they ask, what they were told, and the history by which they are judged.
+//! - [`clients`]: what they ask, what they were told, and the history by which they are judged. [`backups`]: those that an
+//!   operator takes.
 //! - [`checkers`]: what must hold; [`observe`]: what they are told.
 //! - [`history`]: what clients asked and were answered, and when. [`linearizability`]: whether one store, asked by one client
 //!   at a time, could have given those answers. A history may as well be recorded from real processes.
@@ -16,6 +17,7 @@
 //! Whether the checkers see anything is found out by planting [bugs](crate::planted), one at a time. `tests` has the table:
 //! who finds each, and within how many seeds.
 
+pub mod backups;
 pub mod budget;
 pub mod checkers;
 pub mod clients;

@@ -162,8 +162,10 @@ impl World {
         let sender = self.machines[from].raft_id;
         let said = self.machines[from].witness.check_sent(sender, raft_id, &frame);
         self.check(Checker::SaidIsDurable, said);
-        if let Some(peer_frame::Frame::Forward(_)) = &frame.frame {
+        if let Some(peer_frame::Frame::Forward(forward)) = &frame.frame {
             self.tally.forwards += 1;
+            let asked = self.is_asked(from, forward);
+            self.check(Checker::OneHop, asked);
         }
         if let Some(peer_frame::Frame::SnapshotPart(part)) = &frame.frame {
             self.chunks_sent.extend(part.chunk.iter().map(|chunk| (part.id, chunk.number)));

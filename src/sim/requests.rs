@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::checkers::Checker;
+use super::checkers::{Checker, Finding};
 use super::machine::Input;
 use super::world::World;
 use crate::node::ConnectionId;
 use crate::wire::client::{
     Op, Put, Request, Response, TransferLeader, Txn, Write, op, request, response,
 };
+use crate::wire::peer::{Forward, forward};
 
 /// What a client learns.
 pub struct Answer {
@@ -103,6 +104,11 @@ impl World {
         std::mem::take(&mut self.answers)
     }
 
+    /// The answers on one connection that came since the last time.
+    pub fn take_answers_on(&mut self, connection: ConnectionId) -> Vec<Answer> {
+        self.answers.extract_if(.., |answer| answer.connection == connection).collect()
+    }
+
     pub(super) fn reply(&mut self, i: usize, connection: ConnectionId, response: Response) {
         let id = response.id;
         self.tell(|world| super::words::answer(world, i, &response));
@@ -119,6 +125,19 @@ impl World {
             self.check(Checker::AcknowledgedIsDurable, found);
         }
         self.note_answer(connection, id, Some(response));
+    }
+
+    /// Whether a client asked the machine for the write that it forwards.
+    pub(super) fn is_asked(&mut self, i: usize, forward: &Forward) -> Finding {
+        let Some(forward::Command::Write(write)) = &forward.command else { return Ok(()) };
+        let mut asked = self.process(i).unanswered.values().filter_map(|it| it.write.as_ref());
+        match asked.any(|request_id| *request_id == write.request_id) {
+            true => Ok(()),
+            false => {
+                let name = &self.machines[i].name;
+                Err(format!("{name} forwards a write that no client of it waits for"))
+            }
+        }
     }
 
     pub(super) fn note_answer(

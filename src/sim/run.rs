@@ -4,11 +4,12 @@
 //! 2. Trouble, as the [scenario](super::scenario) has it, while clients write and read. Whatever happens, nothing that was
 //!    promised may be broken: the [checkers](super::checkers) look on.
 //! 3. Calm. Nothing goes wrong any more, and within [`CALM_MAX`] all machines must be back, have one leader and the same
-//!    state, have answered everybody, and see each other.
+//!    state, have answered everybody, and see each other. Whose state was marred has noticed by then.
 //! 4. The accounts are settled: what the clients were told, against what is there, and their history before the judge.
 
 use std::time::Duration;
 
+use super::backups::Backups;
 use super::checkers::{Checker, Failure, accounts, calm};
 use super::clients::Clients;
 use super::linearizability::{Verdict, judge};
@@ -46,8 +47,10 @@ pub fn run(seed: u64, with_transcript: bool) -> Report {
     let scenario = Scenario::draw(&mut rng);
     let mut world = scenario.world(rng.u64(..));
     world.transcript = with_transcript.then(Vec::new);
-    let clients = Clients::new(scenario.clients);
-    let mut run = Run { scenario, world, clients, is_calm: false };
+    let mut clients = Clients::new(scenario.clients);
+    clients.fill_up = scenario.config.max_bytes > 0;
+    let backups = Backups::default();
+    let mut run = Run { scenario, world, clients, backups, is_calm: false };
     for phase in [Run::form, Run::suffer, Run::calm_down, Run::settle_accounts] {
         if run.world.failure.is_none() {
             phase(&mut run);
@@ -60,6 +63,7 @@ struct Run {
     scenario: Scenario,
     world: World,
     clients: Clients,
+    backups: Backups,
     /// Machines that are off are started.
     is_calm: bool,
 }
@@ -76,17 +80,18 @@ impl Run {
 
     fn suffer(&mut self) {
         self.clients.eagerness = self.scenario.eagerness;
+        self.backups.often = self.scenario.backups;
         self.world.weather = self.scenario.weather.clone();
         let end = self.world.now + self.scenario.trouble;
         while self.world.now < end && self.world.failure.is_none() {
             self.scenario.faults.strike(&mut self.world);
-            self.clients.act(&mut self.world);
-            self.world.run_for(ROUND);
+            self.act();
         }
     }
 
     fn calm_down(&mut self) {
         self.clients.eagerness = 0.0;
+        self.backups.often = 0.0;
         self.world.end_trouble();
         self.is_calm = true;
         self.wait("all machines are back and have applied the same", |world| {
@@ -98,6 +103,9 @@ impl Run {
             self.round();
             self.time_out(deadline, "every write is answered");
         }
+        self.wait_for(Checker::Quarantine, "whose state differs has noticed", |world| {
+            world.machines.iter().all(|machine| !machine.is_marred)
+        });
         if self.world.is_meshed {
             self.wait_for(Checker::Convergence, "all are alive to all", calm::is_converged);
         }
@@ -135,6 +143,12 @@ impl Run {
         if self.is_calm {
             self.world.bring_back();
         }
+        self.act();
+    }
+
+    /// Clients and operators do something, and a while passes.
+    fn act(&mut self) {
+        self.backups.act(&mut self.world, &self.clients);
         self.clients.act(&mut self.world);
         self.world.run_for(ROUND);
     }
@@ -162,13 +176,16 @@ impl Run {
     }
 
     fn report(self, seed: u64) -> Report {
-        let Run { scenario, world, clients, .. } = self;
+        let Run { scenario, world, clients, backups, .. } = self;
         let World { trace, now, transcript, failure, chunks_sent, mut tally, .. } = world;
         tally.chunks = chunks_sent.len() as u64;
         tally.writes = clients.acknowledged() as u64;
         tally.reads = clients.reads;
         tally.aged_reads = clients.aged_reads;
         tally.swaps = clients.swaps;
+        tally.over_quota = clients.over_quota;
+        tally.clearings = clients.clearings;
+        tally.backups = backups.taken;
         Report {
             seed,
             scenario,

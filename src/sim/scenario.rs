@@ -29,6 +29,8 @@ pub struct Scenario {
     pub clients: usize,
     /// How often an idle client writes, of its rounds.
     pub eagerness: f64,
+    /// How often a backup is begun, where none is under way.
+    pub backups: f64,
     /// While there is trouble.
     pub weather: Weather,
     /// While there is trouble.
@@ -68,7 +70,7 @@ impl Scenario {
             stop_at_turning_points: [0.0, 0.05, 0.3][rng.usize(..3)],
             ..Weather::foul(rng)
         };
-        Scenario {
+        let mut scenario = Scenario {
             size,
             first,
             config,
@@ -77,13 +79,28 @@ impl Scenario {
             is_meshed: rng.bool(),
             clients: rng.usize(2..=4),
             eagerness: [0.1, 0.3, 0.8][rng.usize(..3)],
+            backups: 0.0,
             weather,
             faults: Faults::draw(rng),
             forms_in_trouble,
             retention: Retention { count_max: [20, usize::MAX][rng.usize(..2)], ..RETAIN_ALL },
             segment_len: [16, 64][rng.usize(..2)] * BLOCK_LEN,
             trouble: Duration::from_millis(rng.u64(3_000..9_000)),
+        };
+        // By a generator of its own: the rest of each seed is as it was.
+        scenario.draw_more(&mut fastrand::Rng::with_seed(!rng.clone().u64(..)));
+        scenario
+    }
+
+    /// What seeds did not have at first.
+    fn draw_more(&mut self, rng: &mut fastrand::Rng) {
+        self.config.max_bytes = [0, 0, 0, 1_000, 5_000][rng.usize(..5)];
+        if self.config.max_bytes > 0 {
+            // All that fills a store up may come in one batch.
+            self.segment_len = 256 * BLOCK_LEN;
         }
+        self.backups = [0.0, 0.02, 0.2][rng.usize(..3)];
+        self.faults.marred_state = [0.0, 0.0, 0.004, 0.016][rng.usize(..4)];
     }
 
     /// The machines of it, all of them off.
@@ -93,9 +110,11 @@ impl Scenario {
         world.is_lenient = true;
         world.is_meshed = self.is_meshed;
         for i in 0..self.size {
+            // Nodes are set differently: whoever leads is heard.
+            let max_bytes = self.config.max_bytes / [1, 4][i % 2];
             let drift_ppm = world.rng.i64(-self.drift_max_ppm..=self.drift_max_ppm);
             let machine = &mut world.machines[i];
-            machine.config = Config { may_form: i < self.first, ..self.config };
+            machine.config = Config { may_form: i < self.first, max_bytes, ..self.config };
             machine.clock.drift_ppm = drift_ppm;
             machine.segment_len = self.segment_len;
             machine.retention = self.retention;
@@ -112,11 +131,12 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} machines, {} of them at first; round trips up to {:?}; {:.1} s of trouble\n{:?}\n{:?}",
+            "{} machines, {} of them at first; round trips up to {:?}; {:.1} s of trouble; MAX_BYTES {}\n{:?}\n{:?}",
             self.size,
             self.first,
             self.rtt_max,
             self.trouble.as_secs_f64(),
+            self.config.max_bytes,
             self.weather,
             self.faults,
         )

@@ -35,6 +35,9 @@ fn no_seed_breaks_a_promise() {
     let Tally { writes, reads, elections, snapshots, lost_disks, refused_starts, .. } = tally;
     assert!(writes > 5_000 && reads > 5_000 && elections > 300, "{tally}");
     assert!(snapshots > 20 && lost_disks > 30 && refused_starts > 2, "{tally}");
+    let Tally { over_quota, clearings, backups, marred_states, quarantines, .. } = tally;
+    assert!(over_quota > 100 && clearings > 100 && backups > 100, "{tally}");
+    assert!(marred_states > 3 && quarantines > 3, "{tally}");
     assert!(tally.unknown * 20 < seeds, "too many histories are beyond the judge: {tally}");
 }
 
@@ -43,26 +46,29 @@ fn no_seed_breaks_a_promise() {
 const FOUND: [(Bug, Checker, u64); Bug::ALL.len()] = [
     (Bug::AcknowledgeBeforeSync, Checker::SaidIsDurable, 0),
     (Bug::CountOwnLogBeforeSync, Checker::AcknowledgedIsDurable, 2),
-    (Bug::ForgetVote, Checker::OneVote, 64),
-    (Bug::SendBeforeVote, Checker::SaidIsDurable, 4),
-    (Bug::CountLearners, Checker::AcknowledgedIsDurable, 16),
-    (Bug::CommitEarlierTerm, Checker::OwnTerm, 94),
-    (Bug::ReadWithoutRound, Checker::Freshness, 1),
+    (Bug::ForgetVote, Checker::OneVote, 8),
+    (Bug::SendBeforeVote, Checker::SaidIsDurable, 0),
+    (Bug::CountLearners, Checker::OwnTerm, 2),
+    (Bug::CommitEarlierTerm, Checker::OwnTerm, 2),
+    (Bug::ReadWithoutRound, Checker::Freshness, 0),
     (Bug::ReuseReadContext, Checker::SaidIsDurable, 1),
-    (Bug::YoungerThanItIs, Checker::Freshness, 37),
-    (Bug::ForgetRemembered, Checker::EqualStates, 4),
+    (Bug::YoungerThanItIs, Checker::Freshness, 76),
+    (Bug::ForgetRemembered, Checker::Backup, 2),
     (Bug::ApplyRetry, Checker::Assertion, 1),
     (Bug::IgnoreSince, Checker::ExactlyOnce, 2),
     (Bug::ApplyConsultsDisk, Checker::EqualStates, 1),
-    (Bug::AnswerByArrival, Checker::AcknowledgedIsDurable, 1),
-    (Bug::RecoverWithoutSync, Checker::Recovery, 4),
-    (Bug::SkipChecksum, Checker::Recovery, 18),
-    (Bug::AcceptTorn, Checker::Recovery, 20),
-    (Bug::KeepIdentity, Checker::Liveness, 5),
-    (Bug::PromiseTwice, Checker::OneCluster, 0),
+    (Bug::AnswerByArrival, Checker::Linearizability, 1),
+    (Bug::RecoverWithoutSync, Checker::Recovery, 25),
+    (Bug::SkipChecksum, Checker::Recovery, 135),
+    (Bug::AcceptTorn, Checker::Recovery, 40),
+    (Bug::KeepIdentity, Checker::Liveness, 2),
+    (Bug::PromiseTwice, Checker::OneCluster, 323),
     (Bug::ForgetDeadline, Checker::Answers, 3),
-    (Bug::ReleaseTooEarly, Checker::Recovery, 16),
-    (Bug::NeverRefute, Checker::Convergence, 0),
+    (Bug::ReleaseTooEarly, Checker::Recovery, 54),
+    (Bug::NeverRefute, Checker::Convergence, 1),
+    (Bug::ForwardTwice, Checker::OneHop, 1),
+    (Bug::DemoteLeader, Checker::LeaderVotes, 5),
+    (Bug::ForgetInSnapshot, Checker::EqualStates, 9),
 ];
 
 /// A bug that is not found within so many seeds is not found.

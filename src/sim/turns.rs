@@ -73,10 +73,14 @@ impl World {
         process.is_awake = false;
         let inbox = std::mem::take(&mut process.inbox);
         let node = &mut process.node;
+        let serves_nobody = node.quarantine().is_some();
         let stepped = inbox.into_iter().try_for_each(|input| node.step(now, input));
         match stepped.and_then(|()| node.turn(now)) {
             Ok(effects) => {
                 self.observe(i);
+                if serves_nobody {
+                    self.check_refusals(i, &effects.replies);
+                }
                 self.carry_out_all(i, effects);
             }
             Err(error) => {
@@ -185,6 +189,7 @@ impl World {
         let node = self.node(i);
         if let Some(why) = node.ended().filter(|_| node.may_stop()) {
             let why = why.to_owned();
+            self.tally.quarantines += u64::from(node.quarantine().is_some());
             self.crash(i);
             self.tally.ended += 1;
             self.machines[i].ended = Some(why);

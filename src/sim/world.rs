@@ -315,6 +315,9 @@ impl World {
             Event::WriteEnds => {
                 let (written, durable) = self.machines[i].end_write();
                 let is_turning_point = durable.is_turning_point;
+                // A state that came from another machine takes the place of the one that was changed.
+                self.machines[i].is_marred &=
+                    !durable.is_installed || self.node(i).quarantine().is_some();
                 self.note_durable(i, durable);
                 self.tell(|world| super::words::disk(world, i));
                 let often = self.weather.stop_at_turning_points;
@@ -324,8 +327,12 @@ impl World {
                 self.post(i, written);
             }
             Event::CommitEnds(commit) => {
-                let committed = commit.run().expect("a map in memory commits");
-                self.post(i, Input::Committed(committed));
+                let has_room = commit.reserve().expect("a map in memory tells");
+                let input = match has_room {
+                    true => Input::Committed(commit.run().expect("a map in memory commits")),
+                    false => Input::CommitPutOff(commit),
+                };
+                self.post(i, input);
             }
             Event::ScanEnds(token, scan) => {
                 let result = scan.run().expect("a map in memory is read");

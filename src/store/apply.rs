@@ -93,6 +93,7 @@ impl<M: Map> Store<M> {
             (Some(write), None) => self.apply_write(index, write),
             (None, Some(max_bytes)) => {
                 self.meta.max_bytes = max_bytes;
+                self.refused_growth = self.refused_growth.filter(|_| self.is_full());
                 let revision = self.meta.revision;
                 Ok(Outcome::Done { revision, result: TxnResult::default() })
             }
@@ -139,10 +140,14 @@ impl<M: Map> Store<M> {
         let Meta { logical_bytes: used, max_bytes, .. } = self.meta;
         // What shrinks the store passes, though it be over its quota still.
         if max_bytes != 0 && meta.logical_bytes > max_bytes.max(used) {
-            return Ok(Verdict::OverQuota { used, needed: meta.logical_bytes, max_bytes });
+            let needed = meta.logical_bytes;
+            let least = self.refused_growth.unwrap_or(u64::MAX);
+            self.refused_growth = Some(least.min(needed - used));
+            return Ok(Verdict::OverQuota { used, needed, max_bytes });
         }
         if !changes.is_empty() {
             self.meta = meta;
+            self.refused_growth = self.refused_growth.filter(|_| self.is_full());
             self.layers.active.take(changes, write.encoded_len());
         }
         Ok(Verdict::Done { revision: self.meta.revision, result })

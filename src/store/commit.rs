@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -41,6 +42,12 @@ pub struct Committed {
 #[must_use = "drop it on a store thread, not on the reactor"]
 pub struct Retired {
     pub(super) _layers: Vec<Arc<Layer>>,
+}
+
+impl<M: Map> fmt::Debug for Commit<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Commit(up to {})", self.meta.applied.index)
+    }
 }
 
 impl<M: Map> Commit<M> {

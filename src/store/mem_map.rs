@@ -27,6 +27,8 @@ pub struct MemMap {
     tables: SharedTables,
     /// What would be directories on a disk: all maps beside each other, this one among them.
     states: Arc<Mutex<BTreeMap<u64, SharedTables>>>,
+    /// The state that finds no room for commits; 0: none.
+    cramped: Arc<AtomicU64>,
     /// Of the disk that they would be on.
     free_bytes: Arc<AtomicU64>,
 }
@@ -44,6 +46,7 @@ impl Default for MemMap {
             state: FIRST_STATE,
             tables,
             states: Arc::new(Mutex::new(states)),
+            cramped: Arc::default(),
             free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
         }
     }
@@ -66,8 +69,13 @@ impl MemMap {
         self.free_bytes.store(free_bytes, Ordering::Relaxed);
     }
 
+    /// From now on this map finds no room for commits, or does again; those beside it, which ask for less, do.
+    pub fn set_cramped(&self, is_cramped: bool) {
+        self.cramped.store(if is_cramped { self.state } else { 0 }, Ordering::Relaxed);
+    }
+
     fn beside(&self, state: u64, tables: SharedTables) -> MemMap {
-        MemMap { state, tables, states: self.states.clone(), free_bytes: self.free_bytes.clone() }
+        MemMap { state, tables, ..self.clone() }
     }
 }
 
@@ -85,7 +93,7 @@ impl Map for MemMap {
     }
 
     fn reserve(&self, _changes: usize, _len_bytes: usize) -> Result<bool> {
-        Ok(true)
+        Ok(self.cramped.load(Ordering::Relaxed) != self.state)
     }
 
     fn free_bytes(&self) -> Result<u64> {

@@ -59,6 +59,9 @@ use crate::limits::{BUFFER_COMMIT_AGE, BUFFER_COMMIT_LEN, LAYERS_MAX};
 use crate::wire::client::{KeyValue, Range};
 use crate::wire::log::{Command, Membership};
 
+/// After how long a commit is tried again for which there was no room.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+
 /// See the [module](self).
 pub struct Store<M: Map> {
     map: M,
@@ -74,8 +77,13 @@ pub struct Store<M: Map> {
     durable_membership: Option<Arc<Membership>>,
     /// Where the commit that is running will lead.
     in_flight: Option<Applied>,
+    /// It, if the disk had no room for it, and when it is to be tried again.
+    put_off: Option<(Duration, Commit<M>)>,
     /// When something was first seen that no commit covers.
     uncovered_since: Option<Duration>,
+    /// By how much the least write would have made it larger that was refused for its quota, while there is no room for that.
+    /// Not replicated: a store that is opened knows of no refusal.
+    refused_growth: Option<u64>,
 }
 
 impl<M: Map> Store<M> {
@@ -98,7 +106,9 @@ impl<M: Map> Store<M> {
             durable_membership: meta.membership.clone(),
             meta,
             in_flight: None,
+            put_off: None,
             uncovered_since: None,
+            refused_growth: None,
         })
     }
 
@@ -182,6 +192,14 @@ impl<M: Map> Store<M> {
         self.meta.max_bytes
     }
 
+    /// Whether a write was refused for its quota, and would be still.
+    pub fn is_full(&self) -> bool {
+        let Meta { logical_bytes, max_bytes, .. } = self.meta;
+        let lacks_room =
+            |growth| max_bytes != 0 && logical_bytes.saturating_add(growth) > max_bytes;
+        self.refused_growth.is_some_and(lacks_room)
+    }
+
     /// What the state as of [`Store::applied`] amounts to.
     pub fn digest(&self) -> Digest {
         digest::digest(&self.meta, self.window.floor())
@@ -232,14 +250,23 @@ impl<M: Map> Store<M> {
         }))
     }
 
-    /// Whether a commit is running.
+    /// Whether a commit is running. One that was put off is not: nothing of it is done.
     pub fn is_committing(&self) -> bool {
-        self.in_flight.is_some()
+        self.in_flight.is_some() && self.put_off.is_none()
+    }
+
+    /// There was no room for the commit that was begun: it comes again, as it is, after a while.
+    pub fn put_off(&mut self, now: Duration, commit: Commit<M>) {
+        assert!(self.in_flight == Some(commit.applied()), "a commit comes back that was not begun");
+        self.put_off = Some((now + COMMIT_AGAIN, commit));
     }
 
     /// Begins a commit of everything that was applied, if none is running and one is due: by length, by age,
     /// by the number of layers, or because it is forced. To be asked at least with every tick.
     pub fn begin_commit(&mut self, now: Duration, force: bool) -> Option<Commit<M>> {
+        if let Some((due, _)) = &self.put_off {
+            return if now < *due { None } else { self.put_off.take().map(|(_, commit)| commit) };
+        }
         let covered = self.in_flight.unwrap_or(self.durable);
         if self.meta.applied == covered {
             return None;

@@ -6,6 +6,7 @@ mod harness;
 
 mod wire;
 
+mod backups;
 mod copies;
 mod crowds;
 mod damage;
@@ -14,7 +15,9 @@ mod disk_full;
 mod http;
 mod limits;
 mod machine;
+mod pipes;
 mod protocol;
+mod quota;
 mod settings;
 mod sharing;
 

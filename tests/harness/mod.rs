@@ -67,6 +67,17 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     wait_for(what, deadline, || condition().then_some(()));
 }
 
+/// Waits until the nodes know by themselves that a key has that value: what is committed is told a little later.
+pub fn wait_told<'a>(nodes: impl IntoIterator<Item = &'a Node>, key: &str, value: &str) {
+    for node in nodes {
+        let client = node.client(SOON);
+        wait_until(&format!("{} knows that {key} is {value}", node.name), SOON, || {
+            let found = client.get_stale(key).ok().and_then(|read| read.result);
+            found.is_some_and(|found| found.value == value)
+        });
+    }
+}
+
 /// For tests that measure time or load the machine: one of a file's tests holds it at a time.
 pub fn exclusive() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());

@@ -43,6 +43,7 @@ fn a_node_of_another_cluster_is_refused_and_counted() {
                     gossip_counter(&cluster.nodes[0], "other_cluster") > gossip_before
                 });
                 cluster.nodes[0].wait_log("another cluster");
+                stranger.wait_log("another cluster");
             }
             _ => {
                 wait_until("the stranger is counted", SOON, || {

@@ -133,6 +133,10 @@ fn a_second_node_of_a_name_stops_and_tells_where_the_first_is() {
             _ => second.set(variable, leader.gossip_address()).set("EXPECT", 3),
         };
         second.start();
+        wait_until("it says so where a machine asks", SOON, || {
+            let says_so = |body: &str| body.starts_with("refused: the cluster refuses this node: ");
+            second.health().is_some_and(|(code, body)| code == 503 && says_so(&body))
+        });
         assert_stops(&mut second, &[NAME_TAKEN, &[&holder.name, &holder.address]].concat());
     }
     assert_eq!(members(leader).len(), 3);

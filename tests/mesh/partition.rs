@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use phalanx::client::{Client, Error, Options};
 
-use crate::harness::{Cluster, Lab, Node, SOON, wait_until};
+use crate::harness::{Cluster, Lab, Node, SOON, wait_told, wait_until};
 use crate::view::{all_see_all, sees};
 use crate::{TIMEOUT, assert_serves, wait_roles};
 
@@ -48,6 +48,7 @@ fn passes(lab: &Lab, cluster: &Cluster, minority: [usize; 2]) {
     let nodes = &cluster.nodes;
     let majority: Vec<usize> = (0..5).filter(|node| !minority.contains(node)).collect();
     nodes[0].client(TIMEOUT).put("key", "before").unwrap();
+    wait_told(nodes, "key", "before");
 
     lab.cut(&minority);
     let cut = Instant::now();

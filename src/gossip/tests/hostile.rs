@@ -8,7 +8,7 @@ use crate::gossip::packet::{decode, encode};
 use crate::gossip::{Event, Gossip, Output, Settings};
 use crate::limits::GOSSIP_MEMBERS_MAX;
 use crate::wire::gossip::{
-    Node, Packet, PingRequest, Update, Verdict, packet::Body, update::News, verdict::Kind,
+    Node, Packet, Ping, PingRequest, Update, Verdict, packet::Body, update::News, verdict::Kind,
 };
 
 fn packet(from: u64, news: News) -> Bytes {
@@ -243,4 +243,35 @@ fn a_packet_that_introduces_another_is_refused() {
     let mut bytes = [&[0; 4][..], &no_sender].concat();
     seal(&mut bytes);
     assert!(decode(&bytes).is_err());
+}
+
+#[test]
+fn a_stranger_is_told_seldom_and_in_fewer_bytes_than_it_sent() {
+    let mut world = World::new(1, 1);
+    let cluster = |byte: u8| Bytes::from(vec![byte; 16]);
+    world.start(0, &Node { cluster_id: cluster(1), ..world.node(0, 1) });
+    let sent = |body: Option<Body>| {
+        encode(&Packet {
+            version: 1,
+            from: id(9),
+            cluster_id: cluster(2),
+            body,
+            ..Packet::default()
+        })
+    };
+    let mut answers = |after: std::time::Duration, bytes: &Bytes| -> Vec<usize> {
+        world.run_for(after);
+        let mut out = Output::default();
+        let now = world.now;
+        world.machines[0].process.as_mut().unwrap().receive(now, stranger(), bytes, &mut out);
+        let to_stranger = out.packets.iter().filter(|(to, _)| *to == stranger());
+        to_stranger.map(|(_, bytes)| bytes.len()).collect()
+    };
+    let ping = sent(Some(Body::Ping(Ping { number: 1, to: 0 })));
+    let [len] = answers(SECOND, &ping)[..] else { panic!("one ping, one answer") };
+    assert!(len < ping.len(), "{len}");
+    assert!(answers(SECOND / 2, &ping).is_empty(), "one is enough for a while");
+    assert_eq!(answers(SECOND / 2, &ping), [len]);
+    // What asks for nothing gets nothing, or two clusters would go on for ever.
+    assert!(answers(2 * SECOND, &sent(None)).is_empty());
 }

@@ -1,5 +1,9 @@
 //! What goes where, and comes back.
 
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+
 use super::*;
 use crate::log::{Full, Prepare, is_no_space};
 use crate::wire::log::{EntryId, Snapshot};
@@ -163,6 +167,95 @@ fn a_full_disk_is_met_in_prepare_leaves_no_file_and_may_pass() {
     assert!(disk.unsynced().iter().all(|name| name == "0000000000000001.seg"));
     let append = log.append(&record(2, BLOCK_LEN)).unwrap();
     assert_eq!(append.place.ordinal, 2);
+}
+
+/// A disk whose next removals, or syncs of the directory, find no room.
+struct Cramped {
+    disk: MemDisk,
+    removals: Cell<u32>,
+    syncs: Cell<u32>,
+}
+
+fn meet(failures: &Cell<u32>) -> io::Result<()> {
+    match failures.get() {
+        0 => Ok(()),
+        left => {
+            failures.set(left - 1);
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+}
+
+impl Disk for Cramped {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn len_bytes(&self, name: &str) -> io::Result<u64> {
+        self.disk.len_bytes(name)
+    }
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(name, offset, buffer)
+    }
+    fn create_zeroed(&self, name: &str, len_bytes: u64) -> io::Result<()> {
+        self.disk.create_zeroed(name, len_bytes)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        meet(&self.removals)?;
+        self.disk.remove(name)
+    }
+    fn sync(&self, name: &str) -> io::Result<()> {
+        self.disk.sync(name)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        meet(&self.syncs)?;
+        self.disk.sync_dir()
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+}
+
+/// Four segments, and the wish to make the fifth of the first, and to remove the two after it.
+fn cramped(removals: u32, syncs: u32) -> (Cramped, Prepare) {
+    let disk = MemDisk::default();
+    (1..=4).for_each(|ordinal| disk.create_zeroed(&segment::file_name(ordinal), 1).unwrap());
+    disk.sync_dir().unwrap();
+    let wish = Prepare {
+        ordinal: 5,
+        len_bytes: 1,
+        recycle: Some(segment::file_name(1)),
+        remove: vec![segment::file_name(2), segment::file_name(3)],
+    };
+    (Cramped { disk, removals: removals.into(), syncs: syncs.into() }, wish)
+}
+
+#[test]
+fn a_wish_that_was_half_carried_out_when_the_disk_was_full_is_carried_out_to_its_end() {
+    for removals in 1..4 {
+        let (disk, wish) = cramped(removals, 0);
+        for _ in 0..removals {
+            let error = prepare(&disk, &wish).unwrap_err();
+            assert!(is_no_space(&error), "{error}");
+        }
+        prepare(&disk, &wish).unwrap();
+        assert_eq!(disk.list().unwrap(), [4, 5].map(segment::file_name));
+        // Nor does it matter where the attempt before ended.
+        prepare(&disk, &wish).unwrap();
+        assert_eq!(disk.list().unwrap(), [4, 5].map(segment::file_name));
+    }
+    let (disk, wish) = cramped(0, 0);
+    let wish = Prepare { recycle: Some(segment::file_name(9)), ..wish };
+    assert!(prepare(&disk, &wish).is_err(), "neither the old name is there nor the new one");
+}
+
+#[test]
+fn a_sync_of_names_that_failed_is_not_tried_again() {
+    let (disk, wish) = cramped(0, 1);
+    let error = prepare(&disk, &wish).unwrap_err();
+    assert!(!is_no_space(&error), "{error}");
 }
 
 #[test]

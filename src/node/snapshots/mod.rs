@@ -24,10 +24,12 @@
 //!   is applied to it.
 //! - While one is on its way, the leader keeps what comes after it. If that is more than may be kept, another one is begun.
 //! - A lost frame costs time, never the transfer: the receiver asks again from the first chunk that it lacks.
+//! - A slow path is not filled up with chunks, behind which heartbeats would wait: see [`window`].
 
 mod reading;
 mod receiving;
 mod sending;
+mod window;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub(super) struct Snapshots<M: Map> {
     sending: BTreeMap<u64, Sending>,
     /// Members that refused one, and when: until [`SNAPSHOT_REFUSED_PAUSE`] after it they are offered no other.
     refused: BTreeMap<u64, Duration>,
+    /// One that its receiver found not to hold what it says, while this node looks at it itself.
+    audited: Option<u64>,
     receiving: Option<Receiving<M>>,
     /// The number of the last state that was begun here. None is given twice by one process: what is left of a state is
     /// removed by its number, a while after it was given up.
@@ -61,6 +65,7 @@ impl<M: Map> Default for Snapshots<M> {
         Snapshots {
             sending: BTreeMap::new(),
             refused: BTreeMap::new(),
+            audited: None,
             receiving: None,
             last_state: 0,
             reading: Readings::default(),
@@ -71,7 +76,7 @@ impl<M: Map> Default for Snapshots<M> {
 impl<M: Map> Snapshots<M> {
     /// How many are kept open for others.
     fn open_count(&self) -> usize {
-        self.sending.len() + self.reading.open_count()
+        self.sending.len() + self.reading.open_count() + usize::from(self.audited.is_some())
     }
 }
 
@@ -87,6 +92,7 @@ impl<M: Map> Node<M> {
             News::Added { id, number } => self.on_chunk_added(id, number),
             News::Built(id, store) => self.on_snapshot_built(id, store),
             News::Refused(id, why) => self.on_snapshot_refused(id, &why),
+            News::Audited { id, found } => self.on_snapshot_audited(id, found),
         }
     }
 

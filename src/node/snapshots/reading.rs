@@ -94,7 +94,8 @@ impl<M: Map> Node<M> {
                 ),
             ));
         };
-        if number > reading.next {
+        let is_next_or_last = number == reading.next || number.checked_add(1) == Some(reading.next);
+        if !is_next_or_last {
             let message = format!("chunk {number} is asked for, and {} is the next", reading.next);
             return Err(refusal(Code::Invalid, message));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::window::Window;
 use super::{Node, Stage, is_among, mib};
 use crate::limits::{SNAPSHOT_IDLE_MAX, SNAPSHOT_WINDOW};
 use crate::node::{entry_id, peers};
@@ -32,6 +33,8 @@ pub(super) struct Receiving<M: Map> {
     came: Duration,
     /// When something last came, or was asked for.
     heard: Duration,
+    /// How many chunks may be on their way.
+    window: Window,
     /// Chunks below this number are asked for; below this, given to the thread; below this, taken in.
     asked: u64,
     given: u64,
@@ -59,6 +62,12 @@ impl<M: Map> Receiving<M> {
         matches!(self.stage, Building::Incomplete)
     }
 
+    /// Whether it is from that sender too, as of a later entry.
+    fn is_newer_than(&self, from: u64, header: &Header) -> bool {
+        let place = |header: &Header| (header.term, header.index);
+        self.from == from && place(&self.header) > place(header)
+    }
+
     /// Whether all chunks are here, though the thread may not have taken them in yet.
     fn has_come(&self) -> bool {
         !self.is_incomplete() || self.last.is_some_and(|last| self.given > last)
@@ -66,15 +75,21 @@ impl<M: Map> Receiving<M> {
 
     /// The request for the chunks that the window has room for, if there are any. `anew`: what was asked for before counts as
     /// lost.
-    fn request(&mut self, anew: bool) -> Option<SnapshotRequest> {
+    fn request(&mut self, now: Duration, anew: bool) -> Option<SnapshotRequest> {
         if anew {
             self.asked = self.given;
+            self.window.lost();
         }
         let end = self.last.map_or(u64::MAX, |last| last + 1);
-        let until = (self.added + SNAPSHOT_WINDOW).min(end);
+        // What waits for the thread is in memory.
+        let until = (self.given + self.window.chunks()).min(self.added + SNAPSHOT_WINDOW).min(end);
         let from = self.asked;
-        self.asked = self.asked.max(until);
-        (from < until).then(|| SnapshotRequest { id: self.id, from, until, ..Default::default() })
+        if from >= until {
+            return None;
+        }
+        self.asked = until;
+        self.window.asked(now, from..until);
+        Some(SnapshotRequest { id: self.id, from, until, ..Default::default() })
     }
 }
 
@@ -98,7 +113,7 @@ impl<M: Map> Node<M> {
         }
         if let Err(refused) = check_header(&header) {
             let why = format!("a snapshot from {} is refused: {refused}", from.name);
-            self.tell_refused(from.raft_id, id, refused.to_string());
+            self.tell_refused(from.raft_id, id, &refused);
             return self.tell_refusal(from.raft_id, &why);
         }
         match &self.snapshots.receiving {
@@ -106,6 +121,8 @@ impl<M: Map> Node<M> {
             Some(receiving) if receiving.id == id => return self.ask_for_chunks(true),
             // That one is all there.
             Some(receiving) if receiving.has_come() => return,
+            // It was late: what its sender has durably, it does not lose.
+            Some(receiving) if receiving.is_newer_than(from.raft_id, &header) => return,
             Some(_) => self.abandon_snapshot("another one is offered"),
             None => {}
         }
@@ -135,6 +152,7 @@ impl<M: Map> Node<M> {
             told: now,
             came: now,
             heard: now,
+            window: Window::default(),
             asked: 0,
             given: 0,
             added: 0,
@@ -147,11 +165,12 @@ impl<M: Map> Node<M> {
     }
 
     fn ask_for_chunks(&mut self, anew: bool) {
+        let now = self.now.monotonic;
         let Some(receiving) = &mut self.snapshots.receiving else { return };
         if receiving.is_incomplete()
-            && let Some(request) = receiving.request(anew)
+            && let Some(request) = receiving.request(now, anew)
         {
-            receiving.heard = self.now.monotonic;
+            receiving.heard = now;
             let request = Frame::SnapshotRequest(request);
             self.effects.frames.push((receiving.from, peers::frame(request)));
         }
@@ -171,6 +190,7 @@ impl<M: Map> Node<M> {
             return;
         }
         (receiving.came, receiving.heard) = (self.now.monotonic, self.now.monotonic);
+        receiving.window.came(self.now.monotonic, chunk.number);
         receiving.early.insert(chunk.number, chunk);
         while let Some(chunk) = receiving.early.remove(&receiving.given) {
             receiving.given += 1;
@@ -181,6 +201,7 @@ impl<M: Map> Node<M> {
             }
             self.effects.transfers.push(Job::Add(receiving.id, chunk));
         }
+        self.ask_for_chunks(false);
     }
 
     pub(super) fn on_chunk_added(&mut self, id: u64, number: u64) {
@@ -213,13 +234,14 @@ impl<M: Map> Node<M> {
         if let Some(receiving) = refused {
             self.counters.snapshots_failed += 1;
             ::log::error!("the snapshot is not taken over: {why}");
-            self.tell_refused(receiving.from, id, why.to_string());
+            self.tell_refused(receiving.from, id, why);
         }
     }
 
     /// Its sender may be who can do something about it, and shall not go on.
-    fn tell_refused(&mut self, to: u64, id: u64, refused: String) {
-        let request = SnapshotRequest { id, refused, ..SnapshotRequest::default() };
+    fn tell_refused(&mut self, to: u64, id: u64, why: &Refused) {
+        let (refused, is_unsound) = (why.to_string(), why.is_unsound());
+        let request = SnapshotRequest { id, refused, is_unsound, ..SnapshotRequest::default() };
         self.effects.frames.push((to, peers::frame(Frame::SnapshotRequest(request))));
     }
 
@@ -313,6 +335,7 @@ impl<M: Map> Node<M> {
         let old = std::mem::replace(&mut self.store, *store);
         self.state = state;
         self.digests.forget_own();
+        self.end_audit();
         let applied = self.store.applied();
         if let Stage::Member(replica) = &mut self.stage {
             replica.applied(applied.index);

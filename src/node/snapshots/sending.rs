@@ -9,7 +9,7 @@ use crate::limits::{SNAPSHOT_AGE_MAX, SNAPSHOT_IDLE_MAX, SNAPSHOT_WINDOW, SNAPSH
 use crate::node::peers;
 use crate::replica::Progress;
 use crate::store::map::Map;
-use crate::store::transfer::{Durable, Job, Outgoing};
+use crate::store::transfer::{Durable, Job, Outgoing, Refused};
 use crate::wire::client::Identity;
 use crate::wire::peer::{SnapshotOffer, SnapshotPart, SnapshotRequest, peer_frame::Frame};
 use crate::wire::snapshot::Chunk;
@@ -129,18 +129,23 @@ impl<M: Map> Node<M> {
         from: &Identity,
         request: SnapshotRequest,
     ) {
-        let SnapshotRequest { id, from: first, until, refused } = request;
+        let SnapshotRequest { id, from: first, until, refused, is_unsound } = request;
         let is_its =
             |sending: &&mut Sending| (sending.to, sending.nonce) == (from.raft_id, from.nonce);
         match self.snapshots.sending.get_mut(&id).filter(is_its) {
             Some(_) if !refused.is_empty() => {
                 self.snapshots.refused.insert(from.raft_id, self.now.monotonic);
+                if is_unsound && self.snapshots.audited.is_none() {
+                    self.snapshots.audited = Some(id);
+                    self.effects.transfers.push(self.store.audit(id));
+                }
                 self.close_snapshot(id, &End::GivenUp(format!("it was refused: {refused}")));
                 self.note_sending();
             }
             Some(sending) => {
-                sending.asked = Some(self.now.monotonic);
-                sending.want(first, until);
+                if sending.want(first, until) {
+                    sending.asked = Some(self.now.monotonic);
+                }
                 self.effects.transfers.extend(sending.read_next(id));
             }
             None if !refused.is_empty() => {}
@@ -194,7 +199,9 @@ impl<M: Map> Node<M> {
 
     fn close_snapshot(&mut self, id: u64, end: &End) {
         let Some(sending) = self.snapshots.sending.remove(&id) else { return };
-        self.effects.transfers.push(Job::Close(id));
+        if self.snapshots.audited != Some(id) {
+            self.effects.transfers.push(Job::Close(id));
+        }
         let name = self.name_of(sending.to);
         match end {
             End::Arrived => {
@@ -221,6 +228,33 @@ impl<M: Map> Node<M> {
         }
     }
 
+    /// A part of a snapshot that was refused was looked at.
+    pub(super) fn on_snapshot_audited(
+        &mut self,
+        id: u64,
+        found: Option<std::result::Result<(), Refused>>,
+    ) {
+        if self.snapshots.audited != Some(id) {
+            return;
+        }
+        let Some(found) = found else {
+            return self.effects.transfers.push(self.store.audit(id));
+        };
+        self.snapshots.audited = None;
+        self.note_sending();
+        match found {
+            Ok(()) => ::log::info!("the rows of this node are what it says of itself"),
+            Err(why) => self.on_unsound_rows(&why.to_string()),
+        }
+    }
+
+    /// The state that it is of is replaced.
+    pub(super) fn end_audit(&mut self) {
+        if let Some(id) = self.snapshots.audited.take() {
+            self.effects.transfers.push(Job::Close(id));
+        }
+    }
+
     /// Tells consensus whether snapshots are on their way, and whether one more can be.
     pub(super) fn note_sending(&mut self) {
         let (sending, open) = (self.snapshots.sending.len(), self.snapshots.open_count());
@@ -233,14 +267,19 @@ impl<M: Map> Node<M> {
 
 impl Sending {
     /// Notes that chunks are asked for. What was asked for before, and in between, is wanted all the same, but no more at once
-    /// than a receiver may ask for.
-    fn want(&mut self, from: u64, until: u64) {
+    /// than a receiver may ask for. False if that cannot be: a receiver that lacks the first of them has not asked for the last
+    /// that was read. So this is a word from before, and late, or it begins anew: then it gets another one once this is idle.
+    fn want(&mut self, from: u64, until: u64) -> bool {
+        if from.saturating_add(SNAPSHOT_WINDOW) < self.read {
+            return false;
+        }
         let until = until.min(from.saturating_add(SNAPSHOT_WINDOW));
         let wanted = &mut self.wanted;
         // One that begins before has lost what came since.
         let until = if from < wanted.start { until } else { until.max(wanted.end) };
         let start = wanted.start.min(from);
         *wanted = start..until.min(start.saturating_add(2 * SNAPSHOT_WINDOW));
+        true
     }
 
     /// The chunk to be read now, if there is one: no more than one at a time, and in order the first time.

@@ -10,6 +10,8 @@ use crate::wire::client::{Code, Get, Range, request, response};
 use crate::wire::peer::{Digest, PeerFrame, peer_frame};
 
 use super::super::Input;
+use super::removal::pair_of;
+use super::snapshots::{forgetful, leave_behind};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +29,13 @@ impl World {
 
     /// Stops a machine, changes a value that is on its disk, and starts it again.
     fn damage(&mut self, i: usize, key: &str) {
+        self.crash_damaged(i, key);
+        self.start(i);
+        self.run_until("it is back", World::is_settled);
+    }
+
+    /// Stops a machine, and changes a value that is on its disk.
+    fn crash_damaged(&mut self, i: usize, key: &str) {
         self.compares_states = false;
         self.run_until("all is committed", |world| {
             world.node(i).store.durable() == world.node(i).store.applied()
@@ -40,8 +49,6 @@ impl World {
         let mut batch = Batch::default();
         batch.put(Table::Data, key.as_bytes().to_vec(), row);
         map.commit(&batch).expect("a map in memory");
-        self.start(i);
-        self.run_until("it is back", World::is_settled);
     }
 
     /// Whether a machine knows that its state is not that of the others, or knew it when it ended.
@@ -164,6 +171,85 @@ fn a_learner_that_differs_stops_as_well() {
     assert!((0..4).all(|i| i == learner || !world.has_ended(i)));
 }
 
+/// A world of three with short logs, led by one whose value of "key" is damaged on its disk.
+fn led_by_damaged(seed: u64) -> (World, usize) {
+    let mut world = forgetful(seed, 3);
+    world.run_until("all vote", World::is_at_full_strength);
+    let leader = world.leader().expect("a whole cluster has a leader");
+    world.written(leader, "key");
+    world.run_for(2 * SECOND);
+    let odd = (leader + 1) % 3;
+    world.damage(odd, "key");
+    world.transfer_leader(odd);
+    (world, odd)
+}
+
+/// It takes all rows to see it, and these are gone through by who gets a snapshot, and for its word by who sent it.
+#[test]
+fn a_leader_whose_snapshot_does_not_add_up_stops() {
+    super::for_seeds(0..5, |seed| {
+        let (mut world, odd) = led_by_damaged(seed);
+        let left = leave_behind(&mut world, 100);
+        world.start(left);
+        world.run_until("the leader ends", |world| world.has_ended(odd));
+        let why = world.machines[odd].ended.clone().unwrap_or_default();
+        for told in ["is not what its disk holds", "sums of the rows differ", "with an empty one"] {
+            assert!(why.contains(told), "{why}");
+        }
+        // Another one leads then, and has a better one.
+        world.run_until("it has a snapshot", |world| {
+            world.node(left).counters().snapshots_received == 1
+        });
+        world.written(left, "key");
+        world.run_for(10 * SECOND);
+        assert!((0..3).all(|i| i == odd || !world.has_ended(i)));
+    });
+}
+
+/// With one voter dead the two that are left need each other: the damaged one stays, and the other one leads.
+#[test]
+fn a_damaged_leader_that_is_needed_does_not_stop() {
+    let (mut world, odd) = led_by_damaged(1);
+    let dead = leave_behind(&mut world, 100);
+    assert_ne!(dead, odd);
+    assert_eq!(world.leader(), Some(odd));
+    let config = Config { expect: 3, ..Config::default() };
+    let fourth = crate::sim::machine::Machine::new(3, config, &mut world.rng);
+    world.machines.push(fourth);
+    world.start(3);
+    world.run_until("it has a snapshot", |world| world.node(3).counters().snapshots_received == 1);
+    assert!(world.node(odd).counters().snapshots_failed > 0, "it was refused");
+    world.run_for(10 * SECOND);
+    assert!(!world.has_ended(odd));
+    let other = 3 - odd - dead;
+    assert_eq!(world.leader(), Some(other));
+    world.written(other, "another key");
+}
+
+/// It cannot stop, and nobody gets a snapshot of it: so another one leads, until a third one is there to judge.
+#[test]
+fn a_leader_of_two_whose_snapshot_does_not_add_up_lets_the_other_lead() {
+    let mut led = 0;
+    for seed in 0..10 {
+        let (mut world, [odd, other]) = pair_of(forgetful(seed, 3));
+        (0..100).for_each(|_| world.written(odd, "key"));
+        world.crash_damaged(odd, "key");
+        world.start(odd);
+        world.run_until("one leads", |world| world.leader().is_some());
+        led += usize::from(world.leader() == Some(odd));
+        let third = 3 - odd - other;
+        world.lose_disk(third);
+        world.start(third);
+        world.run_until("it has a snapshot", |world| {
+            world.node(third).counters().snapshots_received == 1
+        });
+        world.written(other, "key");
+        world.run_until("the damaged one is outvoted", |world| world.has_ended(odd));
+        assert!([other, third].iter().all(|i| !world.has_ended(*i)), "seed {seed}");
+    }
+    assert!(led > 0, "it never led");
+}
+
 /// Of two voters neither is a majority: both say that something is wrong, and go on.
 #[test]
 fn without_a_majority_against_it_nobody_stops() {
@@ -190,7 +276,7 @@ fn digest(index: u64, bytes: u8, len: usize) -> peer_frame::Frame {
     })
 }
 
-fn hear(world: &mut World, i: usize, from: usize, frame: peer_frame::Frame) {
+pub(super) fn hear(world: &mut World, i: usize, from: usize, frame: peer_frame::Frame) {
     let identity = world.node(from).identity().clone().into();
     world.input(i, Input::PeerFrame(identity, PeerFrame { frame: Some(frame) }));
     world.run_for(SECOND / 1000);
@@ -200,6 +286,7 @@ fn hear(world: &mut World, i: usize, from: usize, frame: peer_frame::Frame) {
 fn digests_of_no_length_and_of_indexes_that_are_far_off_change_nothing() {
     let mut world = World::whole(1, 3);
     world.run_until("all vote", World::is_at_full_strength);
+    world.compares_states = false;
     let errors = world.node(0).counters().protocol_errors;
     hear(&mut world, 0, 1, digest(1, 7, 15));
     assert_eq!(world.node(0).counters().protocol_errors, errors + 1);
@@ -209,6 +296,11 @@ fn digests_of_no_length_and_of_indexes_that_are_far_off_change_nothing() {
     assert!(world.node(0).digests.len() <= 4 * crate::limits::DIGESTS_MAX);
     world.run_for(10 * SECOND);
     assert!((0..3).all(|i| !world.has_ended(i)));
+    // Nor do they take the place of those that count.
+    let index = world.node(0).applied_index();
+    hear(&mut world, 0, 2, digest(index, 7, 16));
+    hear(&mut world, 0, 1, digest(index, 7, 16));
+    assert!(world.knows(0));
 }
 
 /// From the moment when it knows, before that is durable, it serves nobody.
@@ -216,6 +308,7 @@ fn digests_of_no_length_and_of_indexes_that_are_far_off_change_nothing() {
 fn who_knows_that_it_is_wrong_answers_refusals_alone() {
     let mut world = World::whole(1, 3);
     world.run_until("all vote", World::is_at_full_strength);
+    world.compares_states = false;
     let leader = world.leader().expect("a whole cluster has a leader");
     world.run_for(10 * SECOND);
     let others = [(leader + 1) % 3, (leader + 2) % 3];

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::storms::{Storm, calm, settle_accounts};
+use crate::sim::checkers::Watch;
 use crate::sim::clients::Clients;
 use crate::sim::weather::Weather;
 use crate::sim::world::World;
@@ -176,5 +177,42 @@ fn a_majority_without_a_cluster_waits_for_those_who_have_one() {
         world.heal();
         world.run_until("they join", World::is_settled);
         assert_eq!(founded(&world).len(), 1);
+    });
+}
+
+/// Of three of a cluster two are lost for good, and another cluster is to take its place: a backup that was restored, say. The
+/// fresh node meets what is left of the first one before it meets the second.
+#[test]
+fn what_is_left_of_a_cluster_takes_nobody_in() {
+    super::for_seeds(0..20, |seed| {
+        let mut world = World::new(seed, 5, Weather::fair());
+        (0..3).for_each(|i| world.start(i));
+        let serves = |world: &World| (0..3).all(|i| world.node(i).unavailable().is_none());
+        world.run_until("three form", serves);
+        let [left, living, fresh] = [world.rng.usize(..3), 3, 4];
+        (0..3).filter(|i| *i != left).for_each(|i| world.crash(i));
+        let has_no_leader = |world: &World| {
+            let replica = world.node(left).replica();
+            replica.is_some_and(|replica| replica.leader().is_none())
+        };
+        world.run_until("the one that is left has no leader", has_no_leader);
+
+        // The second cluster is there on purpose: what is watched from now on is that one.
+        (world.watch, world.compares_states) = (Watch::default(), false);
+        world.isolate(&[living]);
+        world.machines[living].config.expect = 1;
+        world.start(living);
+        world.run_until("a cluster of one", |world| world.node(living).unavailable().is_none());
+        world.start(fresh);
+        world.run_for(Duration::from_secs(5));
+        let why = world.node(fresh).forming().expect("it is in no cluster");
+        assert!(why.contains("wait to be added: a cluster without a leader adds nobody"), "{why}");
+
+        world.heal();
+        let has_joined = |world: &World| world.node(fresh).unavailable().is_none();
+        world.run_until("it joins the one that lives", has_joined);
+        let cluster_of = |i: usize| world.machines[i].witness.cluster_id();
+        assert_eq!(cluster_of(fresh), cluster_of(living));
+        assert_ne!(cluster_of(left), cluster_of(living));
     });
 }

@@ -3,7 +3,8 @@
 //! The world, its machines and clients are those of the simulator, [`sim`](crate::sim).
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
-//!   a node stops. [`returning`]: how one comes back without its disk. [`forwarding`]: writes by way of another node.
+//!   a node stops. [`returning`]: how one comes back without its disk. [`membership`], [`removal`]: who belongs.
+//!   [`forwarding`]: writes by way of another node.
 //!   [`limits`]: bounds; [`bounded`]: of the log. [`snapshots`]: what becomes of those that it leaves behind;
 //!   [`reading`]: of clients. [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
 
@@ -17,6 +18,7 @@ mod limits;
 mod membership;
 mod quota;
 mod reading;
+mod removal;
 mod returning;
 mod snapshots;
 mod storms;

@@ -25,6 +25,12 @@ fn max_bytes(world: &World) -> Vec<u64> {
     world.running().into_iter().map(told).collect()
 }
 
+/// Which of them say that the store is full.
+fn full(world: &World) -> Vec<bool> {
+    let told = |i| world.node(i).status().node.expect("a status has its node").full;
+    world.running().into_iter().map(told).collect()
+}
+
 /// The code of the refusal of a write by way of a machine; `None` if it was done.
 fn refused(world: &mut World, i: usize, key: &str) -> Option<Code> {
     world.put(i, key, 5 * SECOND);
@@ -84,10 +90,14 @@ fn a_full_store_refuses_at_any_node_until_the_quota_is_raised_on_each_in_turn() 
     world.run_for(SECOND);
     assert_eq!(refused(&mut world, 0, "a"), None);
     assert_eq!(refused(&mut world, 1, "b"), None);
+    world.run_for(SECOND);
+    assert_eq!(full(&world), [false; 3], "nothing was refused");
     for i in 0..3 {
         assert_eq!(refused(&mut world, i, "c"), Some(Code::NoSpace));
         assert_eq!(refused(&mut world, i, "a"), None, "no longer than before");
     }
+    world.run_for(SECOND);
+    assert_eq!(full(&world), [true; 3]);
     for i in 0..3 {
         world.crash(i);
         world.machines[i].config.max_bytes = 18;
@@ -97,6 +107,7 @@ fn a_full_store_refuses_at_any_node_until_the_quota_is_raised_on_each_in_turn() 
     }
     world.run_for(SECOND);
     assert_eq!(max_bytes(&world), [18; 3]);
+    assert_eq!(full(&world), [false; 3]);
     assert_eq!(refused(&mut world, 0, "c"), None);
     assert_eq!(refused(&mut world, 0, "d"), Some(Code::NoSpace));
 }

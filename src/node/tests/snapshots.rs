@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::Input;
+use super::digests::hear;
 use super::for_seeds;
 use super::storms::{Storm, calm, rounds, settle_accounts};
 use crate::limits::{DISK_RESERVE, SNAPSHOT_IDLE_MAX, SNAPSHOT_WINDOW};
@@ -12,6 +14,7 @@ use crate::sim::weather::Weather;
 use crate::sim::world::World;
 use crate::store::map::Map;
 use crate::wire::client::{Get, request};
+use crate::wire::peer::{SnapshotOffer, peer_frame::Frame};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
@@ -181,6 +184,25 @@ fn a_connection_that_breaks_costs_no_more_than_a_window() {
 }
 
 #[test]
+fn an_offer_that_comes_late_does_not_take_the_place_of_a_newer_one() {
+    let mut world = forgetful(3, 3);
+    let left = leave_behind(&mut world, 200);
+    let leader = world.leader().unwrap();
+    world.start(left);
+    world.run_until("some chunks are sent", |world| world.chunks_sent.len() > 5);
+    let node = world.node(leader);
+    let durable = node.store.durable_snapshot(&node.identity().cluster_id);
+    let mut header = durable.expect("a map in memory").header;
+    header.index -= 1;
+    let conf_state = node.store.durable_membership().and_then(|known| known.conf_state.clone());
+    let late = SnapshotOffer { id: 7, header: Some(header), conf_state };
+    hear(&mut world, left, leader, Frame::SnapshotOffer(late));
+    check_same(&mut world);
+    assert_eq!(world.node(left).counters().snapshots_failed, 0);
+    assert_eq!(received(&world, left), 1);
+}
+
+#[test]
 fn a_lost_word_that_it_is_in_does_not_keep_the_leader_waiting() {
     for_seeds(0..10, |seed| {
         let mut world = forgetful(seed, 3);
@@ -268,6 +290,40 @@ fn a_node_without_room_for_a_second_state_waits_for_it() {
     world.machines[left].map.set_free_bytes(u64::MAX);
     check_same(&mut world);
     assert_eq!(received(&world, left), 1);
+}
+
+/// What would make room is the snapshot that waits: the old state goes with it.
+#[test]
+fn a_commit_of_the_old_state_that_waits_for_room_does_not_hold_the_new_one_up() {
+    let mut world = forgetful(1, 3);
+    let leader = world.leader().unwrap();
+    let left = (leader + 1) % 3;
+    world.machines[left].map().set_cramped(true);
+    world.put(leader, "key", TIMEOUT);
+    world.run_until("a commit is put off", |world| world.node(left).no_space.is_some());
+    world.isolate(&[left]);
+    write(&mut world, 200);
+    world.run_for(2 * SECOND);
+    world.heal();
+    world.run_until("the snapshot is in", |world| received(world, left) == 1);
+    world.input(left, Input::DiskSpace(Ok(())));
+    check_same(&mut world);
+}
+
+#[test]
+fn a_commit_that_was_put_off_comes_again() {
+    let mut world = forgetful(2, 3);
+    let leader = world.leader().unwrap();
+    let map = world.machines[leader].map();
+    map.set_cramped(true);
+    world.put(leader, "key", TIMEOUT);
+    world.run_until("it is put off", |world| world.node(leader).no_space.is_some());
+    let durable = world.node(leader).store.durable();
+    world.run_for(5 * SECOND);
+    assert_eq!(world.node(leader).store.durable(), durable);
+    map.set_cramped(false);
+    world.input(leader, Input::DiskSpace(Ok(())));
+    check_same(&mut world);
 }
 
 #[test]

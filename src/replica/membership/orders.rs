@@ -9,6 +9,7 @@ use std::fmt;
 use super::due::View;
 use super::{Policy, Seen, change, contains, is_joint, is_removed, name_of, names, step};
 use crate::limits::MEMBERS_MAX;
+use crate::planted::{Bug, planted};
 use crate::wire::log::conf_change::Kind;
 use crate::wire::log::{ConfChange, ConfState, MemberInfo, Membership};
 
@@ -157,7 +158,8 @@ pub fn remove(
     let change = change(steps);
     check_voters(&view, &view.voters_after(&change), raft_id)?;
     // The majority of the voters that can be reached has another one to hand over to.
-    Ok(if own == raft_id { Removal::HandOver } else { Removal::Change(change) })
+    let hands_over = own == raft_id && !planted(Bug::DemoteLeader);
+    Ok(if hands_over { Removal::HandOver } else { Removal::Change(change) })
 }
 
 /// Whether the voters that can be reached decide, before and after `raft_id` is removed.

@@ -1,9 +1,14 @@
 //! A log of which little is kept: whoever is behind gets a snapshot in its place, and goes on.
 
+use bytes::Bytes;
+use raft::eraftpb::MessageType;
+
 use super::crew::{Crew, Member, info};
-use crate::replica::{Install, Retention};
+use crate::limits::UNCOMMITTED_LEN_MAX;
+use crate::replica::{Install, Rejected, Replica, Retention};
 use crate::wire::log::conf_change::{Kind, Step};
-use crate::wire::log::{ConfChange, ConfState, EntryId};
+use crate::wire::log::{ConfChange, ConfState, Entry, EntryId};
+use crate::wire::peer::RaftMessage;
 
 const KEPT: usize = 5;
 
@@ -175,7 +180,7 @@ fn nothing_is_offered_that_the_receiver_cannot_use() {
         replica.set_may_offer(may_offer);
         replica.snapshot_failed(3);
         // It is heard of again, and asks for what is not kept.
-        let rejection = crate::wire::peer::RaftMessage {
+        let rejection = RaftMessage {
             r#type: raft::eraftpb::MessageType::MsgHeartbeatResponse as u32,
             from: 3,
             to: leader,
@@ -220,4 +225,62 @@ fn a_follower_whose_state_machine_is_stuck_takes_no_more_and_catches_up_later() 
         crew.retain(KEPT);
         assert_agreed(&mut crew);
     }
+}
+
+/// Has a replica do what there is to do, with a disk that is done at once, and gives what it sends to a voter.
+fn drain(replica: &mut Replica, to: u64) -> Vec<RaftMessage> {
+    let mut out = Default::default();
+    replica.drain(Default::default(), &mut out);
+    out.persist.iter().for_each(|(number, _)| replica.persisted(*number));
+    let mut after = Default::default();
+    replica.drain(Default::default(), &mut after);
+    let messages = out.messages.into_iter().chain(after.messages);
+    messages.filter(|message| message.to == to).collect()
+}
+
+/// The answer of a voter that says yes to everything.
+fn yes(to: &RaftMessage, kind: MessageType, index: u64) -> RaftMessage {
+    let (from, to, term) = (to.to, to.from, to.term);
+    RaftMessage { r#type: kind as u32, from, to, term, index, ..RaftMessage::default() }
+}
+
+#[test]
+fn what_leaders_before_did_not_commit_counts_with_what_this_one_has_not() {
+    const MIB: usize = 1 << 20;
+    let command = Bytes::from(vec![7; MIB]);
+    let before = 20;
+    let entry = |index| Entry { term: 1, index, data: command.clone(), ..Entry::default() };
+    let mut crew = Crew::new(1, 3, 0);
+    crew.restart_with(1, (2..2 + before as u64).map(entry).collect());
+    let replica = crew.replica(1);
+    replica.campaign();
+    for (asks, answers) in [
+        (MessageType::MsgRequestPreVote, MessageType::MsgRequestPreVoteResponse),
+        (MessageType::MsgRequestVote, MessageType::MsgRequestVoteResponse),
+    ] {
+        let asked = drain(replica, 2);
+        let asked = asked.iter().find(|message| message.r#type == asks as u32).expect("it asks");
+        replica.receive(yes(asked, answers, 0)).unwrap();
+    }
+    assert!(replica.leads());
+    let appends = drain(replica, 2);
+    let mut proposed = 0;
+    while replica.propose(std::slice::from_ref(&command)).is_ok() {
+        proposed += 1;
+        drain(replica, 2);
+    }
+    assert_eq!(before + proposed, UNCOMMITTED_LEN_MAX / MIB);
+    // When they are committed, and only then, there is room again.
+    let last = replica.last_index();
+    replica.receive(yes(&appends[0], MessageType::MsgAppendResponse, last - 1)).unwrap();
+    drain(replica, 2);
+    assert!(replica.propose(std::slice::from_ref(&command)).is_ok());
+    drain(replica, 2);
+    for _ in 0..proposed + before {
+        if replica.propose(std::slice::from_ref(&command)) == Err(Rejected::Overloaded) {
+            return;
+        }
+        drain(replica, 2);
+    }
+    panic!("those of its own term are bounded by raft-rs");
 }

@@ -32,6 +32,8 @@ pub(super) struct Crew {
     pub(super) proposed_voters: Vec<u64>,
     leaders: BTreeMap<u64, u64>,
     in_flight: Vec<RaftMessage>,
+    /// How many messages were sent.
+    pub(super) sent: usize,
     /// Snapshots on their way: from whom, to whom.
     offered: Vec<(u64, u64)>,
     /// How many took the place of a log.
@@ -68,7 +70,7 @@ impl Crew {
             members: all.clone().map(info).collect(),
             ..membership::apply(None, &genesis, conf_state)
         };
-        let member = |raft_id| (raft_id, Member::new(raft_id, seed, &genesis, &start));
+        let member = |raft_id| (raft_id, Member::new(raft_id, seed, &genesis, &start, Vec::new()));
         Crew {
             members: all.map(member).collect(),
             down: BTreeSet::new(),
@@ -76,10 +78,20 @@ impl Crew {
             proposed_voters: Vec::new(),
             leaders: BTreeMap::new(),
             in_flight: Vec::new(),
+            sent: 0,
             offered: Vec::new(),
             installed: 0,
             rng: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    /// A member of a crew that has done nothing yet is started with entries that nobody has committed.
+    pub(super) fn restart_with(&mut self, raft_id: u64, uncommitted: Vec<Entry>) {
+        let (_, start) = self.history.first_key_value().expect("it begins with one");
+        let voter_count = self.conf_state().voters.len() as u32;
+        let genesis = membership::genesis(&[7; 16], voter_count, info(1));
+        let member = Member::new(raft_id, 1, &genesis, start, uncommitted);
+        self.members.insert(raft_id, member);
     }
 
     pub(super) fn is_up(&self, raft_id: u64) -> bool {
@@ -169,6 +181,12 @@ impl Crew {
         for raft_id in &up {
             self.replica(*raft_id).tick();
         }
+        self.settle();
+    }
+
+    /// All that follows from what was done to those that are up, in an order of chance.
+    pub(super) fn settle(&mut self) {
+        let up: Vec<u64> = self.members.keys().copied().filter(|id| self.is_up(*id)).collect();
         up.iter().for_each(|raft_id| self.turn(*raft_id));
         while !self.in_flight.is_empty() {
             let message = self.in_flight.swap_remove(self.rng.usize(..self.in_flight.len()));
@@ -214,10 +232,11 @@ impl Crew {
     }
 
     fn turn(&mut self, raft_id: u64) {
-        let Crew { members, history, leaders, in_flight, offered, .. } = self;
+        let Crew { members, history, leaders, in_flight, sent, offered, .. } = self;
         let member = members.get_mut(&raft_id).expect("it exists");
         let mut came = Vec::new();
         let out = member.turn(&mut came);
+        *sent += out.messages.len();
         in_flight.extend(out.messages);
         offered.extend(out.offers.into_iter().map(|to| (raft_id, to)));
         if member.replica.leads() {
@@ -262,7 +281,14 @@ impl Crew {
 }
 
 impl Member {
-    fn new(raft_id: u64, seed: u64, genesis: &ConfChange, start: &Membership) -> Member {
+    /// One with entries that it does not know to be committed.
+    fn new(
+        raft_id: u64,
+        seed: u64,
+        genesis: &ConfChange,
+        start: &Membership,
+        uncommitted: Vec<Entry>,
+    ) -> Member {
         let first = Entry {
             term: 1,
             index: 1,
@@ -270,7 +296,7 @@ impl Member {
             data: genesis.encode_to_vec().into(),
         };
         let recovered = Recovered {
-            entries: vec![first],
+            entries: [vec![first], uncommitted].concat(),
             hard_state: HardState { term: 1, vote: 0, commit: 1 },
             applied: 1,
             membership: Some(start.clone()),

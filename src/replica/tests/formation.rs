@@ -178,7 +178,10 @@ fn who_knows_a_member_neither_forms_nor_promises() {
     node.peer_up(&member(3));
     node.peer_up(&peer);
     assert!(!grants(&receive(&mut node, &peer, request(&peer, 1))));
-    assert_eq!(node.waiting_for(), "asked to join the cluster of n3, and wait to be added");
+    assert_eq!(
+        node.waiting_for(),
+        "asked to join the cluster of n3, and wait to be added: a cluster without a leader adds nobody"
+    );
     node.peer_down(3);
     assert!(grants(&receive(&mut node, &peer, request(&peer, 1))));
 }

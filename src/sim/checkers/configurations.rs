@@ -1,6 +1,11 @@
-//! The configurations of the cluster in the order in which they took effect, as far as anybody has applied them.
+//! The configurations of the cluster in the order in which they took effect, as far as anybody has applied them. No leader
+//! proposes one in which it has no vote.
 
-use crate::wire::log::{ConfState, Entry, EntryKind, Membership};
+use prost::Message;
+
+use super::Finding;
+use crate::wire::log::conf_change::{Kind, Step};
+use crate::wire::log::{ConfChange, ConfState, Entry, EntryKind, Membership};
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -26,10 +31,18 @@ impl Configurations {
         }
     }
 
-    /// An entry is in somebody's log.
-    pub fn durable(&mut self, entry: &Entry) {
-        if entry.kind() == EntryKind::ConfChange {
-            self.last_change = self.last_change.max(entry.index);
+    /// An entry is in somebody's log, where the leader of its term put it: none puts one there that takes its own vote.
+    pub fn durable(&mut self, entry: &Entry, leader: Option<u64>) -> Finding {
+        if entry.kind() != EntryKind::ConfChange {
+            return Ok(());
+        }
+        self.last_change = self.last_change.max(entry.index);
+        let change = ConfChange::decode(&entry.data[..]).map_err(|error| error.to_string())?;
+        let takes_vote =
+            |step: &Step| Some(step.raft_id) == leader && step.kind() != Kind::AddVoter;
+        match change.steps.iter().any(takes_vote) {
+            true => Err(format!("the leader of term {} takes its own vote", entry.term)),
+            false => Ok(()),
         }
     }
 

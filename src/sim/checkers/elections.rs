@@ -23,6 +23,11 @@ impl Elections {
         }
     }
 
+    /// Who led in a term, as far as it was seen.
+    pub fn leader(&self, term: u64) -> Option<u64> {
+        self.leaders.get(&term).copied()
+    }
+
     /// A node has voted: its disk says so, or it told so.
     pub fn votes(&mut self, raft_id: u64, term: u64, vote: u64) -> Finding {
         if vote == 0 {

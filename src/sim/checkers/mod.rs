@@ -6,11 +6,13 @@
 //! - [`witness`]: what one disk holds, and that nothing is said, or found at a start, that it does not.
 //! - [`accounts`]: what the clients were told is so: every acknowledged write is there, once. The history of what they
 //!   saw is judged by [`linearizability`](super::linearizability).
+//! - [`backup`]: what a backup holds is what was written up to its revision.
 //! - [`calm`]: once all trouble has ended, everybody is back and agrees, gossip too.
 //!
 //! A checker is told what happened and says `Err`, with what is wrong, in words. It changes nothing and decides nothing.
 
 pub mod accounts;
+pub mod backup;
 pub mod calm;
 pub mod configurations;
 pub mod elections;
@@ -54,8 +56,20 @@ pub enum Checker {
     AcknowledgedIsDurable,
     /// The same index, the same state.
     EqualStates,
+    /// A change of the membership takes effect where the disk knows that it is committed.
+    DurableMembership,
+    /// No leader takes its own vote.
+    LeaderVotes,
     /// Every request is answered, once, and in time.
     Answers,
+    /// What a node forwards, a client asked of it.
+    OneHop,
+    /// What grows stays within MAX_BYTES.
+    Quota,
+    /// A backup is whole, what was written up to its revision, and no older than what was acknowledged before.
+    Backup,
+    /// Whose state differs from a majority's notices, and answers refusals alone; nobody else does.
+    Quarantine,
     /// Reads by register: what was acknowledged before is seen, and a stale read is no older than it says.
     Freshness,
     /// Acknowledged writes are there, refused ones are not, none is there twice.

@@ -21,4 +21,9 @@ impl States {
             false => Err(format!("the states of {first} and {name} differ as of entry {index}")),
         }
     }
+
+    /// The digest of the state as of that index, if anybody was seen there.
+    pub fn digest(&self, index: u64) -> Option<&Digest> {
+        self.by_index.get(&index).map(|(_, digest)| digest)
+    }
 }

@@ -11,7 +11,9 @@ use raft::eraftpb::MessageType;
 use super::Finding;
 use crate::log::format::{self, Header, SECTOR_LEN};
 use crate::log::{Contents, FIRST_STATE};
-use crate::wire::log::{Command, ConfChange, Entry, EntryId, HardState, Record, Standing};
+use crate::wire::log::{
+    Command, ConfChange, Entry, EntryId, EntryKind, HardState, Record, Standing,
+};
 use crate::wire::peer::{Formation, PeerFrame, RaftMessage, formation, peer_frame};
 
 /// See the [module](self).
@@ -183,6 +185,26 @@ impl Witness {
     /// Up to which index a snapshot stands for the entries.
     pub fn covered(&self) -> u64 {
         self.covered
+    }
+
+    /// The membership is another, as of the entry `applied`: of all changes up to there the disk must know that they are
+    /// committed. `map` is how far the map is.
+    pub fn check_membership(&self, applied: u64, map: u64) -> Finding {
+        let known = self.hard_state.commit.max(self.covered).max(map);
+        let beyond = self.entries.range(known + 1..applied.max(known) + 1);
+        let changes = beyond.filter(|(_, entry)| entry.kind() == EntryKind::ConfChange);
+        match changes.map(|(index, _)| index).next_back() {
+            None => Ok(()),
+            Some(index) => Err(format!(
+                "the change of entry {index} takes effect, and the disk knows of commits up to {known}"
+            )),
+        }
+    }
+
+    /// All entries up to that index, if all were ever on this disk, and none was covered by a snapshot.
+    pub fn entries_to(&self, index: u64) -> Option<impl Iterator<Item = &Entry>> {
+        let entries = self.entries.range(..=index);
+        (entries.clone().count() as u64 == index).then(|| entries.map(|(_, entry)| entry))
     }
 
     /// A frame leaves the machine: everything that it speaks for must be durable.

@@ -37,6 +37,13 @@ pub enum Refused {
     NoRoom(String),
 }
 
+impl Refused {
+    /// Whether it was so before it was sent: the checksums are right, and the rows are not.
+    pub fn is_unsound(&self) -> bool {
+        matches!(self, Refused::Row(_) | Refused::State(_))
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

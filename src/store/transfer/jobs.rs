@@ -10,6 +10,7 @@ use std::fmt;
 
 use super::super::map::Map;
 use super::super::{Store, WindowBounds};
+use super::audit::Audit;
 use super::target::check_room;
 use super::{Failure, Refused, Source, Target};
 use crate::error::Result;
@@ -46,6 +47,8 @@ pub enum Job<M: Map> {
     },
     /// The snapshot is not wanted any more.
     Close(u64),
+    /// The snapshot is not read any more, but looked at itself, or further: [`News::Audited`].
+    Audit(u64, WindowBounds),
     /// Make an empty map, to take in the snapshot with that header under that id. One that was begun before is abandoned.
     Begin(u64, Incoming<M>, Header),
     /// Take in the next chunk: [`News::Added`], and with the last one [`News::Built`].
@@ -71,6 +74,13 @@ pub enum News<M: Map> {
     Built(u64, Box<Store<M>>),
     /// The snapshot is not taken over; what was built of it is removed.
     Refused(u64, Refused),
+    /// A part of the snapshot was looked at.
+    Audited {
+        /// Of the snapshot.
+        id: u64,
+        /// What was found, once that is known: then it is closed.
+        found: Option<std::result::Result<(), Refused>>,
+    },
 }
 
 impl<M: Map> fmt::Debug for News<M> {
@@ -80,6 +90,7 @@ impl<M: Map> fmt::Debug for News<M> {
             News::Added { id, number } => write!(f, "Added({id}, {number})"),
             News::Built(id, _) => write!(f, "Built({id})"),
             News::Refused(id, why) => write!(f, "Refused({id}, {why})"),
+            News::Audited { id, found } => write!(f, "Audited({id}, {found:?})"),
         }
     }
 }
@@ -88,6 +99,7 @@ impl<M: Map> fmt::Debug for News<M> {
 pub struct Transfers<M: Map> {
     chunk_len: usize,
     sources: BTreeMap<u64, Source<M::Snapshot>>,
+    audits: BTreeMap<u64, Audit<M::Snapshot>>,
     target: Option<(u64, Target<M>)>,
 }
 
@@ -100,7 +112,7 @@ impl<M: Map> Default for Transfers<M> {
 impl<M: Map> Transfers<M> {
     /// With chunks of another length, for tests and simulation.
     pub fn with_chunks_of(chunk_len: usize) -> Transfers<M> {
-        Transfers { chunk_len, sources: BTreeMap::new(), target: None }
+        Transfers { chunk_len, sources: BTreeMap::new(), audits: BTreeMap::new(), target: None }
     }
 
     /// Does a job, and tells what came of it. An error stops the node.
@@ -120,6 +132,19 @@ impl<M: Map> Transfers<M> {
             }
             Job::Close(id) => {
                 self.sources.remove(&id);
+                self.audits.remove(&id);
+                Ok(())
+            }
+            Job::Audit(id, bounds) => {
+                if let Some(source) = self.sources.remove(&id) {
+                    self.audits.insert(id, Audit::new(source, bounds));
+                }
+                let Some(audit) = self.audits.get_mut(&id) else { return Ok(()) };
+                let found = audit.go_on()?;
+                if found.is_some() {
+                    self.audits.remove(&id);
+                }
+                tell(News::Audited { id, found });
                 Ok(())
             }
             Job::Begin(id, incoming, header) => {

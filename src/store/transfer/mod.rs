@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod chunk;
 pub mod file;
 mod inspect;
@@ -75,6 +76,11 @@ impl<M: Map> Store<M> {
         };
         let membership = meta.membership.map(|membership| Membership::clone(&membership));
         Ok(Durable { snapshot, header, membership })
+    }
+
+    /// Goes through a snapshot that was refused, or goes on with that.
+    pub fn audit(&self, id: u64) -> Job<M> {
+        Job::Audit(id, self.window.bounds())
     }
 
     /// Where a snapshot is to be built that may take this store's place: beside its map.

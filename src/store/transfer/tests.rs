@@ -11,8 +11,8 @@ use super::super::mem_map::MemMap;
 use super::super::tests::{command, commit, delete, done, get, id, ops, put, rows, small_window};
 use super::super::{Store, WindowBounds};
 use super::chunk::{Row, checksum};
-use super::{Failure, Job, News, Outgoing, Refused, Source, Target, Transfers};
-use crate::limits::{DISK_RESERVE, VALUE_LEN_MAX};
+use super::{Durable, Failure, Job, News, Outgoing, Refused, Source, Target, Transfers};
+use crate::limits::{DISK_RESERVE, SNAPSHOT_STARTS_MAX, SNAPSHOT_WINDOW, VALUE_LEN_MAX};
 use crate::wire::log::{ConfState, Membership};
 use crate::wire::snapshot::Chunk;
 
@@ -372,6 +372,58 @@ fn a_transfer_from_node_to_node() {
     assert_eq!(map.states(), [2]);
     run(&mut from, Job::Close(5));
     assert!(run(&mut from, Job::Read { id: 5, from: 0, until: 9 }).is_empty(), "it is closed");
+}
+
+/// What a store's node finds in a snapshot that was refused after some of it was read, and in how many steps.
+fn audit(store: &Store<MemMap>) -> (Result<(), Refused>, usize) {
+    let mut transfers = Transfers::with_chunks_of(CHUNK_LEN);
+    let Durable { snapshot, header, .. } = store.durable_snapshot(&cluster_id()).unwrap();
+    run(&mut transfers, Job::Open(5, Outgoing { snapshot, header }));
+    run(&mut transfers, Job::Read { id: 5, from: 0, until: u64::MAX });
+    for steps in 1.. {
+        let mut told = run(&mut transfers, store.audit(5));
+        match told.pop() {
+            Some(News::Audited { id: 5, found: None }) => {}
+            Some(News::Audited { id: 5, found: Some(found) }) => {
+                assert!(run(&mut transfers, store.audit(5)).is_empty(), "it is closed");
+                return (found, steps);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    unreachable!("it has an end")
+}
+
+#[test]
+fn a_snapshot_that_was_refused_is_judged_by_its_sender_as_by_its_receiver() {
+    let store = random_store(MemMap::default(), 13, 400);
+    let count = chunks(&store).len();
+    assert!(count > SNAPSHOT_STARTS_MAX, "{count}");
+    assert_eq!(audit(&store), (Ok(()), count));
+    let rows = rows(&store.map);
+    let (table, key, mut value) = rows.into_iter().find(|row| row.0 == Table::Data).unwrap();
+    *value.last_mut().unwrap() ^= 1;
+    let mut batch = Batch::default();
+    batch.put(table, key, value);
+    store.map.commit(&batch).unwrap();
+    let (found, steps) = audit(&store);
+    let refused = found.unwrap_err();
+    assert!(refused.is_unsound() && steps == count, "{refused}");
+    assert_eq!(refusal_of(&chunks(&store)), refused);
+}
+
+#[test]
+fn chunks_that_nobody_can_ask_for_any_more_are_forgotten() {
+    let store = random_store(MemMap::default(), 13, 400);
+    let mut source = source(&store);
+    let read = chunks(&store).len() as u64;
+    let all: Vec<_> = (0..read).map(|number| source.read(number).unwrap()).collect();
+    let known = (0..read).filter(|number| source.read(*number).unwrap().is_some()).count();
+    // And chunk 0.
+    assert_eq!(known, SNAPSHOT_STARTS_MAX + 1);
+    for number in read - SNAPSHOT_WINDOW - 1..read {
+        assert_eq!(source.read(number).unwrap(), all[number as usize]);
+    }
 }
 
 #[test]
