@@ -80,8 +80,10 @@ fn disks_fill_up() {
     while run.goes_on() {
         let victims = run.some_or_all();
         victims.iter().for_each(|i| disks[*i].fill(0));
-        run.wait_told(&victims, "no space");
-        // Half of them crash on their full disks.
+        // They crash when they have told of it and take no more writes, or before, with writes under way.
+        if run.toss() {
+            run.wait_told(&victims, "no space");
+        }
         let crashing = run.some_of(&victims);
         run.cluster.kill_at_once(crashing.clone());
         run.linger(&victims);

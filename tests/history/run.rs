@@ -59,6 +59,10 @@ impl Run {
         (first..first + count).map(|i| i % NODES).collect()
     }
 
+    pub fn toss(&mut self) -> bool {
+        self.rng.bool()
+    }
+
     /// Each of them, or not.
     pub fn some_of(&mut self, nodes: &[usize]) -> Vec<usize> {
         nodes.iter().copied().filter(|_| self.rng.bool()).collect()
