@@ -95,6 +95,13 @@ impl Group {
         Ok(())
     }
 
+    /// Of its processes, in the order of their start.
+    pub fn pids(&self) -> Vec<u32> {
+        let groups = running();
+        let own = groups.iter().find(|it| it.group == self.number);
+        own.into_iter().flat_map(|own| own.children.iter().map(Child::id)).collect()
+    }
+
     /// Fails with what they logged if one of them has ended.
     pub fn require_all_alive(&self) -> io::Result<()> {
         let mut groups = running();
@@ -145,7 +152,7 @@ mod tests {
         let mut group = Group::new(&std::env::temp_dir(), "test").unwrap();
         group.spawn(Command::new("sleep").arg("1000"), "sleep").unwrap();
         group.require_all_alive().unwrap();
-        let pid = running().iter().find(|it| it.group == group.number).unwrap().children[0].id();
+        let pid = group.pids()[0];
         let directory = group.directory().to_owned();
         assert!(directory.join("sleep.log").exists());
         drop(group);

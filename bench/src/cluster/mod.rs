@@ -86,9 +86,11 @@ fn in_path(name: &str) -> Option<PathBuf> {
 
 /// A cluster that runs, and ends with this.
 pub struct Cluster {
-    _group: Group,
+    group: Group,
     /// Of its nodes, the leader's first.
     pub addresses: Vec<String>,
+    /// Which of its processes, in the order of their start, is the leader's.
+    leader: usize,
 }
 
 impl Cluster {
@@ -108,7 +110,7 @@ impl Cluster {
         let leader = await_leader(target, &addresses, FORMED_WITHIN, || group.require_all_alive());
         let leader =
             leader.map_err(|error| io::Error::other(format!("{error}\n{}", group.logs())))?;
-        let mut cluster = Cluster { _group: group, addresses };
+        let mut cluster = Cluster { group, addresses, leader };
         cluster.addresses.swap(0, leader);
         Ok(cluster)
     }
@@ -116,6 +118,56 @@ impl Cluster {
     pub fn leader(&self) -> &str {
         &self.addresses[0]
     }
+
+    /// The cores that each node's main thread may use, as the kernel tells them, the leader's first.
+    pub fn placement(&self) -> io::Result<Vec<String>> {
+        let cores = |pid| proc_status(pid, "Cpus_allowed_list");
+        self.pids().into_iter().map(cores).collect()
+    }
+
+    /// Resident memory of the leader: in all, and without what it maps from files.
+    pub fn resident_mib(&self) -> io::Result<(f64, f64)> {
+        let mib = |name| -> io::Result<f64> {
+            let told = proc_status(self.pids()[0], name)?;
+            let kib = told.trim_end_matches(" kB").parse::<f64>().map_err(io::Error::other)?;
+            Ok(kib / 1024.0)
+        };
+        Ok((mib("VmRSS")?, mib("RssAnon")?))
+    }
+
+    /// The leader's use of the processor within a time in which nobody asks it anything, as a share of one core.
+    pub fn idle_cpu(&self, within: Duration) -> io::Result<f64> {
+        let pid = self.pids()[0];
+        let before = cpu_time(pid)?;
+        std::thread::sleep(within);
+        Ok((cpu_time(pid)? - before).as_secs_f64() / within.as_secs_f64())
+    }
+
+    /// The leader's first.
+    fn pids(&self) -> Vec<u32> {
+        let mut pids = self.group.pids();
+        pids.swap(0, self.leader);
+        pids
+    }
+}
+
+/// A line of what the kernel tells of a process.
+fn proc_status(pid: u32, name: &str) -> io::Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let found = found.ok_or_else(|| io::Error::other(format!("the kernel tells no {name}")))?;
+    Ok(found.trim().to_owned())
+}
+
+/// What a process has used of all cores so far.
+fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything; user and system time are the 12th and 13th after it.
+    let after_name = text.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().map_err(io::Error::other)?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
 /// Waits until all know who leads, and all vote. Which of them it is.
@@ -148,18 +200,32 @@ pub fn await_leader(
     }
 }
 
-/// Ports of loopback that are free for now, for TCP and UDP both.
+/// Ports of loopback that follow each other, from an even one on, and are free for now, for TCP and UDP both. As people
+/// number the nodes of a machine, and as Phalanx spreads them over its cores. (Ports that the kernel chooses are all odd,
+/// or all even.)
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    // All are held until all are found, that none is found twice.
-    let mut held = Vec::new();
-    while held.len() < count {
-        let tcp = TcpListener::bind("127.0.0.1:0")?;
-        let port = tcp.local_addr()?.port();
-        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
-            held.push((port, tcp, udp));
+    loop {
+        let some = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let Some(ports) = ports_from(some & !1, count) else { continue };
+        // All are held until all are found free.
+        let held: io::Result<Vec<_>> = ports
+            .iter()
+            .map(|port| {
+                let address = ("127.0.0.1", *port);
+                Ok((TcpListener::bind(address)?, UdpSocket::bind(address)?))
+            })
+            .collect();
+        match held {
+            Ok(_) => return Ok(ports),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
+            Err(e) => return Err(e),
         }
     }
-    Ok(held.into_iter().map(|(port, ..)| port).collect())
+}
+
+fn ports_from(first: u16, count: usize) -> Option<Vec<u16>> {
+    let last = first.checked_add(u16::try_from(count).ok()?)?;
+    Some((first..last).collect())
 }
 
 #[cfg(test)]
@@ -167,10 +233,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_different() {
-        let mut ports = free_ports(9).unwrap();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 9);
+    fn ports_follow_each_other_from_an_even_one_on() {
+        let ports = free_ports(9).unwrap();
+        assert_eq!(ports[0] % 2, 0);
+        assert_eq!(ports, (ports[0]..ports[0] + 9).collect::<Vec<_>>());
+        assert_eq!(ports_from(u16::MAX - 1, 3), None);
     }
 }

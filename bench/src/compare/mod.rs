@@ -4,6 +4,7 @@
 //! workloads, end it; then the other system the same. So neither is there while the other is measured, and what a
 //! machine does over time falls on both. The system that goes first changes from round to round.
 
+mod footprint;
 mod suite;
 mod table;
 
@@ -19,11 +20,12 @@ use crate::load::outcome::Outcome;
 use crate::load::{self, Options};
 use crate::machine;
 use crate::target::Target;
+use footprint::Footprint;
 use suite::{FloorOf, Lengths, Metric, Part};
 use table::Line;
 
 /// How long the floor is looked for, in each round.
-const FLOOR_LENGTH: Duration = Duration::from_secs(2);
+const FLOOR_LENGTH: Duration = Duration::from_secs(3);
 
 /// Through which node the clients of three go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub fn run(plan: &Plan) -> io::Result<()> {
         .collect();
     let begun = Instant::now();
     let mut floor: Option<Floor> = None;
+    let mut footprint = Footprint::default();
+    let mut placements = Map::new();
     for round in 0..plan.rounds {
         progress(&format!("round {} of {}: floor", round + 1, plan.rounds));
         let now = Floor::measure(&plan.directory, FLOOR_LENGTH)?;
@@ -84,19 +88,32 @@ pub fn run(plan: &Plan) -> io::Result<()> {
                     plan.rounds,
                     target.name()
                 ));
-                measure(plan, &programs, target, nodes, &mut measured)?;
+                let cluster = measure(plan, &programs, target, nodes, &mut measured)?;
+                let kind = format!("{}, {nodes} nodes, the leader first", target.name());
+                placements.insert(kind, cluster.placement()?.into());
+                // Once is enough: it is the same in each round, and takes as long as one.
+                if round == 0 && nodes > 1 && !plan.quick {
+                    progress(&format!("{}: a million keys", target.name()));
+                    footprint.measure(target, &cluster)?;
+                }
             }
         }
     }
     progress("");
     let floor =
         floor.ok_or_else(|| io::Error::other("without a round there is nothing to tell"))?;
-    println!("{}\n", floor.text());
-    let lines: Vec<Line> = measured.iter().flat_map(|it| it.lines(plan.through, &floor)).collect();
+    println!("cores that each node may use:");
+    for (nodes, cores) in &placements {
+        println!("{nodes}: {cores}");
+    }
+    println!("\n{}\n", floor.text());
+    let lines = measured.iter().flat_map(|it| it.lines(plan.through, &floor));
+    let lines: Vec<Line> = lines.chain(footprint.lines()).collect();
     println!("{}\n", table::table(&lines));
     println!("{}", measured.iter().flat_map(Measured::warnings).collect::<String>());
     println!("{:.0} s in all", begun.elapsed().as_secs_f64());
     let mut json = about.json;
+    json["placements"] = placements.into();
     json["floor"] = floor.to_json();
     json["lines"] = lines.iter().map(Line::to_json).collect();
     if let Some(path) = &plan.json {
@@ -126,7 +143,7 @@ fn measure(
     target: Target,
     nodes: usize,
     measured: &mut [Measured],
-) -> io::Result<()> {
+) -> io::Result<Cluster> {
     let cluster = Cluster::start(programs, target, nodes, &plan.directory)?;
     let leader = Options::new(target, vec![cluster.leader().to_owned()]);
     let asked = match plan.through {
@@ -137,7 +154,7 @@ fn measure(
     for it in measured.iter_mut().filter(|it| it.part.nodes == nodes) {
         it.rounds[target as usize].push(load::run(&it.part.workload, &asked)?);
     }
-    Ok(())
+    Ok(cluster)
 }
 
 impl Measured {
@@ -147,6 +164,9 @@ impl Measured {
             Metric::P99 => outcome.quantile_ms(0.99),
             Metric::P999 => outcome.quantile_ms(0.999),
             Metric::Throughput => outcome.throughput_per_s(),
+            Metric::Resident | Metric::Anonymous | Metric::IdleCpu => {
+                unreachable!("those are figures of a footprint, not of a workload")
+            }
         };
         let nodes = self.part.nodes;
         let line = |figure: &suite::Figure| {
@@ -225,7 +245,7 @@ impl About {
             json: json!({
                 "bench": "compare", "machine": machine::describe(&plan.directory), "versions": versions,
                 "rounds": plan.rounds, "seconds": plan.seconds.as_secs_f64(), "through": through,
-                "placement": "nothing is pinned from outside; Phalanx pins its reactors itself (CPU=auto)",
+                "placement": "nothing is pinned from outside; Phalanx pins its reactors itself, by its port (CPU=auto)",
             }),
         })
     }

@@ -15,6 +15,11 @@ pub enum Metric {
     P99,
     P999,
     Throughput,
+    /// Memory in all.
+    Resident,
+    /// Memory without what is mapped from files.
+    Anonymous,
+    IdleCpu,
 }
 
 impl Metric {
@@ -24,13 +29,18 @@ impl Metric {
             Metric::P99 => "p99",
             Metric::P999 => "p99.9",
             Metric::Throughput => "throughput",
+            Metric::Resident => "resident memory",
+            Metric::Anonymous => "of it anonymous",
+            Metric::IdleCpu => "idle CPU",
         }
     }
 
     pub fn unit(self) -> &'static str {
         match self {
             Metric::Throughput => "/s",
-            _ => "ms",
+            Metric::Resident | Metric::Anonymous => "MiB",
+            Metric::IdleCpu => "% of a core",
+            Metric::P50 | Metric::P99 | Metric::P999 => "ms",
         }
     }
 }
@@ -43,14 +53,16 @@ pub struct Figure {
     pub ahead: Option<f64>,
     /// So many times the floor, at most.
     pub above_floor: Option<f64>,
+    /// That, at most.
+    pub at_most: Option<f64>,
 }
 
 const fn figure(metric: Metric) -> Figure {
-    Figure { metric, ahead: None, above_floor: None }
+    Figure { metric, ahead: None, above_floor: None, at_most: None }
 }
 
 const fn ahead(metric: Metric, times: f64) -> Figure {
-    Figure { metric, ahead: Some(times), above_floor: None }
+    Figure { ahead: Some(times), ..figure(metric) }
 }
 
 /// What the floor of a workload is, if there is one.
@@ -96,6 +108,13 @@ pub fn fill() -> Workload {
     let nothing = Lengths { warm_up: Duration::ZERO, counted: Duration::ZERO };
     let fill = workload(Operation::Put.name(), 64, 1, Pace::Closed, nothing);
     Workload { extent: Extent::Count(KEYS), ..fill }
+}
+
+/// A million keys, so that what each takes is seen. The time it takes does not count.
+pub fn fill_million() -> Workload {
+    const MILLION: u64 = 1_000_000;
+    const OUTSTANDING: usize = 8;
+    Workload { extent: Extent::Count(MILLION), keys: MILLION, depth: OUTSTANDING, ..fill() }
 }
 
 /// The suite. A quick one leaves out what has no target.

@@ -28,7 +28,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 impl Line {
-    /// How many times better Phalanx is: faster, or more in a second.
+    /// How many times better Phalanx is: faster, smaller, or more in a second.
     pub fn ratio(&self) -> Option<f64> {
         let (phalanx, etcd) = (median(&self.phalanx)?, median(&self.etcd)?);
         Some(if self.figure.metric == Metric::Throughput { phalanx / etcd } else { etcd / phalanx })
@@ -43,16 +43,16 @@ impl Line {
         let ahead = self.figure.ahead.zip(self.ratio()).map(|(target, ratio)| ratio >= target);
         let floor =
             self.figure.above_floor.zip(self.times_floor()).map(|(target, times)| times <= target);
-        match (ahead, floor) {
-            (None, None) => None,
-            _ => Some(ahead.unwrap_or(true) && floor.unwrap_or(true)),
-        }
+        let value = median(&self.phalanx);
+        let absolute = self.figure.at_most.zip(value).map(|(target, value)| value <= target);
+        [ahead, floor, absolute].into_iter().flatten().reduce(|all, met| all && met)
     }
 
     fn target(&self) -> String {
         let ahead = self.figure.ahead.map(|times| format!(">= {times}x"));
         let floor = self.figure.above_floor.map(|times| format!("<= {times}x floor"));
-        ahead.into_iter().chain(floor).collect::<Vec<_>>().join(", ")
+        let absolute = self.figure.at_most.map(|most| format!("<= {most}"));
+        [ahead, floor, absolute].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
     pub fn to_json(&self) -> Value {
@@ -61,7 +61,8 @@ impl Line {
             "unit": self.figure.metric.unit(),
             "phalanx": median(&self.phalanx), "etcd": median(&self.etcd), "ratio": self.ratio(),
             "floor": self.floor, "times_floor": self.times_floor(),
-            "target_ratio": self.figure.ahead, "target_times_floor": self.figure.above_floor, "met": self.is_met(),
+            "target_ratio": self.figure.ahead, "target_times_floor": self.figure.above_floor,
+            "target_at_most": self.figure.at_most, "met": self.is_met(),
             "rounds": { "phalanx": self.phalanx, "etcd": self.etcd },
         })
     }
@@ -70,7 +71,9 @@ impl Line {
 fn number(value: Option<f64>, metric: Metric) -> String {
     match (value, metric) {
         (None, _) => "-".to_owned(),
-        (Some(value), Metric::Throughput) => format!("{value:.0}"),
+        (Some(value), Metric::Throughput | Metric::Resident | Metric::Anonymous) => {
+            format!("{value:.0}")
+        }
         (Some(value), _) => format!("{value:.3}"),
     }
 }
@@ -117,7 +120,7 @@ mod tests {
         Line {
             nodes: 3,
             part: "put, 1 client",
-            figure: Figure { metric, ahead: Some(2.0), above_floor: Some(1.5) },
+            figure: Figure { metric, ahead: Some(2.0), above_floor: Some(1.5), at_most: None },
             phalanx: phalanx.to_vec(),
             etcd: etcd.to_vec(),
             floor: (metric != Metric::Throughput).then_some(0.1),
