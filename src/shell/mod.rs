@@ -118,7 +118,7 @@ pub fn run(settings: Settings) -> Result<()> {
         settings.tick_ms,
         settings.heartbeat_interval().as_millis(),
         settings.election_timeout().as_millis(),
-        2 * settings.election_timeout().as_millis()
+        settings.election_timeout().as_millis() * 5 / 4
     );
 
     let recovered = node::RecoveredLog { log, contents };

@@ -4,7 +4,8 @@
 //! The rule: **a disk may go only if in every configuration that any disk or process knows, and in each half of a joint
 //! one, it has no vote, or a majority of the voters have their disks yet**, and only once the first cluster is formed, and while no change of
 //! the voters is under way. A disk with a flipped bit counts as lost, in the log or in the state, and so does an identity that
-//! was. And once a cluster is formed, a majority of EXPECT without one, of which one may form a cluster (BOOTSTRAP), is as good
+//! was. What a machine knows whose node has ended for good does not count: it takes part in nothing until it has an empty disk,
+//! and two of them must not wait for each other. And once a cluster is formed, a majority of EXPECT without one, of which one may form a cluster (BOOTSTRAP), is as good
 //! as an order to form a second: operators give no such order.
 
 use super::machine::Machine;
@@ -52,7 +53,8 @@ impl World {
     fn memberships(&self, without: usize) -> Vec<Membership> {
         let mut known: Vec<Membership> =
             self.watch.configurations.last().cloned().into_iter().collect();
-        for machine in self.machines.iter().filter(|machine| machine.number != without) {
+        let others = self.machines.iter().filter(|machine| machine.number != without);
+        for machine in others.filter(|machine| machine.ended.is_none()) {
             let running = machine.process.as_ref().and_then(|it| it.node.store().membership());
             known.extend(running.cloned());
             let store = Store::open_with(machine.map(), machine.window());
