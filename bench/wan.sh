@@ -29,6 +29,8 @@ etcd=${ETCD:-$(command -v etcd || true)}
 prefix=pb$$
 scratch=$(mktemp -d "${WAN_DIR:-$PWD}/phalanx-wan-XXXXXX")
 declare -A pid_of=()
+# The round trips as they are, what the emulation itself takes included.
+declare -A measured_ms=()
 emulator=
 
 fail() {
@@ -40,6 +42,22 @@ fail() {
 
 rtt_ms() {
     if [[ $1 == "$2" ]]; then printf 0; else printf '%s' "${RTT_MS[$1-$2]-${RTT_MS[$2-$1]}}"; fi
+}
+
+# By ping, where it is installed; else they are taken for what they should be.
+measure_round_trips() {
+    local pair a b ms
+    for pair in "${!RTT_MS[@]}"; do
+        a=${pair%-*} b=${pair#*-}
+        ms=$(in_region "$a" ping -q -c 10 -i 0.1 "$(ip_of "$b")" 2>/dev/null | awk -F/ '/^rtt/ { print $5 }')
+        measured_ms[$pair]=${ms:-${RTT_MS[$pair]}}
+        printf '%s %s ms  ' "$pair" "${measured_ms[$pair]}"
+    done
+    printf '\n'
+}
+
+measured_ms() {
+    if [[ $1 == "$2" ]]; then printf 0; else printf '%s' "${measured_ms[$1-$2]-${measured_ms[$2-$1]}}"; fi
 }
 
 ip_of() {
@@ -203,9 +221,9 @@ clean_up() {
 floor_ms() {
     local leader=$1 region=$2 other quorum
     quorum=$(for other in "${REGIONS[@]}"; do
-        [[ $other == "$leader" ]] || { rtt_ms "$leader" "$other" && echo; }
+        [[ $other == "$leader" ]] || { measured_ms "$leader" "$other" && echo; }
     done | sort -n | sed -n 2p)
-    printf '%d' $((quorum + $(rtt_ms "$leader" "$region")))
+    awk "BEGIN { print $quorum + $(measured_ms "$leader" "$region") }"
 }
 
 # From all regions at once, each through its own node.
@@ -220,12 +238,12 @@ steady() {
         done
         wait "${loads[@]}"
     done
-    printf '%-8s %-7s %9s %26s %26s\n' '' '' 'floor' 'put p50 ms (x floor)  p99' 'get p50 ms (x floor)  p99'
+    printf '%-8s %-7s %9s %28s %28s\n' '' '' 'floor' 'put p50 ms (- floor)    p99' 'get p50 ms (- floor)    p99'
     for region in "${REGIONS[@]}"; do
         awk -v name="$system" -v region="$region" -v floor="$(floor_ms "$leader" "$region")" '
             $1 == "all" { p50[n] = $3; p99[n++] = $6 }
-            END { printf "%-8s %-7s %9d %12.1f (%.2fx) %7.1f %12.1f (%.2fx) %7.1f\n", name, region, floor,
-                p50[0], p50[0] / floor, p99[0], p50[1], p50[1] / floor, p99[1] }' n=0 \
+            END { printf "%-8s %-7s %9.1f %12.1f (%+5.2f) %7.1f %12.1f (%+5.2f) %7.1f\n", name, region, floor,
+                p50[0], p50[0] - floor, p99[0], p50[1], p50[1] - floor, p99[1] }' n=0 \
             "$scratch/$region-put.txt" "$scratch/$region-get.txt"
     done
 }
@@ -280,6 +298,7 @@ else
     fail "this kernel has no netem (modprobe sch_netem?); name an emulator with WANEM (see bench/README.md)"
 fi
 
+measure_round_trips
 for system in $SYSTEMS; do
     if [[ $system == phalanx ]]; then
         # The defaults: heartbeats every second, elections after four.
