@@ -1,5 +1,7 @@
-//! Pictures of what `load` and `compare` wrote as JSON: latency by percentile, and over time, of all systems in one.
+//! Pictures of what `load` and `compare` wrote as JSON: latency by percentile, and over time, of all systems in one. And of
+//! what `growth` wrote: latency and throughput over what grows.
 
+mod growth;
 mod svg;
 
 use std::io;
@@ -15,10 +17,12 @@ struct Picture {
     systems: Vec<(String, Value)>,
 }
 
-/// Reads the files and writes two pictures for each workload into `directory`. Results of `load` go into one.
+/// Reads the files and writes two pictures for each workload, or kind of growth, into `directory`. Results of `load` go into
+/// one.
 pub fn run(files: &[String], directory: &Path) -> io::Result<()> {
     let mut loads = Picture { name: "load".to_owned(), systems: Vec::new() };
     let mut pictures = Vec::new();
+    let mut drawn = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file).map_err(|error| named(file, &error))?;
         let json: Value = serde_json::from_str(&text).map_err(|error| named(file, &error))?;
@@ -27,20 +31,24 @@ pub fn run(files: &[String], directory: &Path) -> io::Result<()> {
         } else if json["outcome"].is_object() {
             let name = format!("{} ({file})", json["target"].as_str().unwrap_or("?"));
             loads.systems.push((name, json["outcome"].clone()));
+        } else if let Some(rows) = json["rows"].as_array() {
+            drawn.extend(growth::pictures(rows));
         } else {
-            return Err(named(file, &"it is no result of load --json or compare --json"));
+            return Err(named(file, &"it is no result of load, compare or growth (--json)"));
         }
     }
     if !loads.systems.is_empty() {
         pictures.push(loads);
     }
-    std::fs::create_dir_all(directory)?;
     for picture in &pictures {
-        for (kind, svg) in [("percentiles", by_percentile(picture)), ("time", over_time(picture))] {
-            let path = directory.join(format!("{}-{kind}.svg", file_name(&picture.name)));
-            std::fs::write(&path, svg)?;
-            println!("{}", path.display());
-        }
+        drawn.push((format!("{}-percentiles", picture.name), by_percentile(picture)));
+        drawn.push((format!("{}-time", picture.name), over_time(picture)));
+    }
+    std::fs::create_dir_all(directory)?;
+    for (name, svg) in drawn {
+        let path = directory.join(format!("{}.svg", file_name(&name)));
+        std::fs::write(&path, svg)?;
+        println!("{}", path.display());
     }
     Ok(())
 }
