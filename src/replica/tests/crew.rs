@@ -21,7 +21,7 @@ use crate::wire::log::{
 use crate::wire::peer::RaftMessage;
 
 pub(super) const POLICY: Policy = Policy { target_voters: 5, dead_after: Duration::from_secs(300) };
-const ELECTION_TICKS: u32 = 4;
+pub(super) const ELECTION_TICKS: u32 = 4;
 
 pub(super) struct Crew {
     pub(super) members: BTreeMap<u64, Member>,
