@@ -49,7 +49,8 @@ measure_round_trips() {
     local pair a b ms
     for pair in "${!RTT_MS[@]}"; do
         a=${pair%-*} b=${pair#*-}
-        ms=$(in_region "$a" ping -q -c 10 -i 0.1 "$(ip_of "$b")" 2>/dev/null | awk -F/ '/^rtt/ { print $5 }')
+        ms=$(in_region "$a" ping -q -c 10 -i 0.1 "$(ip_of "$b")" 2>/dev/null |
+            awk -F/ '/^rtt/ { print $5 }' || true)
         measured_ms[$pair]=${ms:-${RTT_MS[$pair]}}
         printf '%s %s ms  ' "$pair" "${measured_ms[$pair]}"
     done

@@ -89,11 +89,11 @@ struct LoadArgs {
     json: Option<String>,
 }
 
-/// TCP round trips on loopback, a durable write of 4 KiB, and what a put must take at least.
+/// TCP round trips on loopback, a durable write of 4 KiB, what a put takes by these, and a put without a store.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "floor")]
 struct FloorArgs {
-    /// directory for the file that is written
+    /// directory for the files that are written
     #[argh(option, default = "PathBuf::from(\".\")")]
     dir: PathBuf,
     /// how long in all, in seconds; 8
@@ -150,7 +150,7 @@ struct GrowthArgs {
     json: Option<String>,
 }
 
-/// Draws latency by percentile and over time, as SVG, from what load or compare wrote with --json.
+/// Draws what load, compare or growth wrote with --json, as SVG: latency by percentile, over time, over what grows.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "plot")]
 struct PlotArgs {

@@ -160,6 +160,8 @@ pub struct Replica {
     /// The term and the state for which the election timeout was drawn, and the timeout.
     drawn_for: (u64, StateRole),
     election_timeout_ticks: usize,
+    /// How often this candidate has waited for votes.
+    candidacies: usize,
     reads: Reads,
     /// The term and the leader that the rounds in flight were asked of.
     reads_asked_of: (u64, u64),
@@ -238,6 +240,7 @@ impl Replica {
             rng: fastrand::Rng::with_seed(settings.seed),
             drawn_for: (u64::MAX, StateRole::Follower),
             election_timeout_ticks: 0,
+            candidacies: 0,
             reads: Reads::new(settings.raft_id, settings.nonce),
             settings,
             last_record: 0,

@@ -177,23 +177,29 @@ impl Replica {
 
     /// A follower waits for its leader between one election timeout E and 5/4 of it, instead of Raft's 2 (Ongaro's thesis,
     /// 9.3): what comes on top of E is time without a leader. So it happens more often that two ask for votes at once and
-    /// neither gets enough; but then a candidate asks again after 1/5 to 3/5 of E, which is still longer than answers take.
+    /// neither gets enough. A candidate without an answer therefore asks again after 1/5 to 3/5 of E. With each time the
+    /// bound grows, up to Raft's 2 E: where answers and disks are slow it would else overtake its own votes for ever. One
+    /// that a majority has refused is a follower again.
     pub(super) fn draw_election_timeout(&mut self) {
         let raft = &mut self.raw.raft;
         let election = raft.election_timeout();
-        let wait = match raft.state {
+        let timeout = match raft.state {
             StateRole::PreCandidate | StateRole::Candidate => {
-                let wait = self.rng.usize(election / 5..(3 * election / 5).max(2)).max(1);
+                self.candidacies += 1;
+                let bound = (2 + self.candidacies).min(10) * election / 5;
+                let wait = self.rng.usize(election / 5..bound);
                 // raft-rs takes no timeout below E: part of it is over already.
-                raft.election_elapsed = election - wait;
-                election
+                let timeout = wait.max(election);
+                raft.election_elapsed = timeout - wait;
+                timeout
             }
             StateRole::Follower | StateRole::Leader => {
-                self.rng.usize(election..(5 * election / 4).max(election + 1))
+                self.candidacies = 0;
+                self.rng.usize(election..5 * election / 4)
             }
         };
-        raft.set_randomized_election_timeout(wait);
-        self.election_timeout_ticks = wait;
+        raft.set_randomized_election_timeout(timeout);
+        self.election_timeout_ticks = timeout;
         self.drawn_for = (raft.term, raft.state);
     }
 }

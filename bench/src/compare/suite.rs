@@ -117,7 +117,7 @@ pub fn fill_million() -> Workload {
     Workload { extent: Extent::Count(MILLION), keys: MILLION, depth: OUTSTANDING, ..fill() }
 }
 
-/// The suite. A quick one leaves out what has no target.
+/// The suite. A quick one leaves out the workloads that have no target.
 pub fn parts(lengths: Lengths, quick: bool) -> Vec<Part> {
     use Metric::{P50, P99, P999, Throughput};
     let closed = |name, nodes, mix, clients, floor, figures: &[Figure]| Part {

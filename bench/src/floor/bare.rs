@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,36 +22,35 @@ const O_DIRECT: i32 = if cfg!(target_arch = "aarch64") { 0o200000 } else { 0o400
 /// Puts by one client that is not pinned, on a node on each of `cores`, the leader's first.
 pub fn put(directory: &Path, cores: &[Core], duration: Duration) -> io::Result<Histogram<u64>> {
     let scratch = tempfile::Builder::new().prefix("phalanx-floor-").tempdir_in(directory)?;
-    let path = |node: usize| scratch.path().join(node.to_string());
+    let disk = |node: usize| Disk::create(&scratch.path().join(node.to_string()));
     let mut nodes = Vec::new();
     let mut followers = Vec::new();
     for (node, core) in cores.iter().enumerate().skip(1) {
-        let (address, thread) = start(*core, path(node), Vec::new())?;
+        let (address, thread) = start(*core, disk(node)?, Followers::connect(&[])?)?;
         followers.push(address);
         nodes.push(thread);
     }
-    let (leader, thread) = start(cores[0], path(0), followers)?;
+    let (leader, thread) = start(cores[0], disk(0)?, Followers::connect(&followers)?)?;
     nodes.push(thread);
-    let latency_ns = ask(leader, None, duration)?;
-    // The client has gone, so the leader ends, and with its connections the followers.
+    let latency_ns = ask(leader, None, duration);
+    // The client has gone, so the leader ends, and with its connections the followers. Why a node failed comes first: all
+    // that the client sees is the end of its connection.
     for node in nodes {
         node.join().expect("no panic in a node")?;
     }
-    Ok(latency_ns)
+    latency_ns
 }
 
 /// Starts a node, which serves one connection to its end. Where it is reached.
 fn start(
     core: Core,
-    path: PathBuf,
-    followers: Vec<SocketAddr>,
+    mut disk: Disk,
+    mut followers: Followers,
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let serve = move || {
         pin(core)?;
-        let mut disk = Disk::create(&path)?;
-        let mut followers = Followers::connect(&followers)?;
         let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
         let mut request = [0; REQUEST_LEN];
