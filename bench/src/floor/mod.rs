@@ -1,5 +1,5 @@
-//! What the machine allows: a TCP round trip on loopback, and a durable write of 4 KiB as the log does it. A put cannot
-//! be faster than what it is made of:
+//! What the machine allows: a TCP round trip on loopback, and a durable write of 4 KiB as the log does it. A put
+//! takes about what it is made of:
 //!
 //! - 1 node: the client's round trip, then the durable write;
 //! - 3 nodes: the client's round trip, a round trip to the follower that is reached soonest, and its durable write,
