@@ -42,6 +42,11 @@ impl<T> Journal<T> {
         self.waiting.push_back((record, then));
     }
 
+    /// Whether a write is under way.
+    pub fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// Whether everything that was pushed is durable.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()

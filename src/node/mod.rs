@@ -412,7 +412,9 @@ impl<M: Map> Node<M> {
         self.tell_changes();
         self.dispatch_writes();
         self.drive_orders();
-        self.propose_writes()?;
+        if !self.holds_proposals() {
+            self.propose_writes()?;
+        }
         self.install_snapshot();
         self.drain()?;
         self.start_scans()?;

@@ -81,7 +81,15 @@ impl<M: Map> Node<M> {
         self.effects.frames.push((leader, peers::forward_frame(token, timeout_ms, command)));
     }
 
-    /// Proposes all writes that gathered in this turn.
+    /// Whether the writes that gathered wait for the next turn: a leader whose log is being written proposes what comes
+    /// meanwhile at once when that write has returned. Its own log could not take it earlier; and so all of it is one message
+    /// and one write for each follower, where it would else be one for each turn.
+    pub(super) fn holds_proposals(&self) -> bool {
+        matches!(&self.stage, Stage::Member(replica) if replica.leads())
+            && self.journal.is_writing()
+    }
+
+    /// Proposes all writes that gathered.
     pub(super) fn propose_writes(&mut self) -> Result<()> {
         let mut tokens = std::mem::take(&mut self.to_propose).into_iter().peekable();
         while tokens.peek().is_some() {

@@ -17,13 +17,14 @@
 //! - A state directory is removed only when the log has been read and names another, and that one was opened.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
+use super::zeros::{self, Pace};
 use crate::error::{Error, Result};
 use crate::limits::SEGMENT_LEN;
 use crate::log::{Contents, Disk, FIRST_STATE, Prepare, prepare, segment};
@@ -402,21 +403,9 @@ impl Disk for LogFiles {
     }
 
     fn create_zeroed(&self, name: &str, len_bytes: u64) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.directory.join(name))?;
-        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-        let mut left = len_bytes;
-        while left > 0 {
-            let len = left.min(ZEROS.len() as u64);
-            file.write_all(&ZEROS[..len as usize])?;
-            left -= len;
-        }
-        file.sync_all()
+        // The first of all is waited for, and before it there is no log that it could hold up.
+        let pace = if self.has_segments()? { Pace::Gentle } else { Pace::Fast };
+        zeros::create(&self.directory.join(name), len_bytes, pace)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

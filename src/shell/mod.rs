@@ -21,6 +21,7 @@ mod restore;
 mod signal;
 mod socket;
 mod threads;
+mod zeros;
 
 use std::net::SocketAddr;
 use std::path::Path;
