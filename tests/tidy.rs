@@ -102,8 +102,9 @@ fn files(ending: &str) -> Vec<String> {
             let path: PathBuf = entry.expect("an entry can be read").path();
             let name = path.strip_prefix(root()).expect("it is below the root").to_string_lossy();
             let top = name.split('/').next().unwrap_or_default();
-            // fuzz/ is a workspace of its own, with a target directory of its own.
-            let is_ours = !["target", ".git", "data"].contains(&top) && name != "fuzz/target";
+            // fuzz/ is a workspace of its own, with a target directory of its own; vendor/ is not ours.
+            let is_ours =
+                !["target", ".git", "data", "vendor"].contains(&top) && name != "fuzz/target";
             if path.is_dir() && is_ours {
                 folders.push(path);
             } else if path.is_file() && name.ends_with(ending) {

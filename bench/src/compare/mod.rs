@@ -26,7 +26,7 @@ use suite::{FloorOf, Lengths, Metric, Part};
 use table::Line;
 
 /// How long the floor is looked for, in each round.
-const FLOOR_LENGTH: Duration = Duration::from_secs(3);
+const FLOOR_LENGTH: Duration = Duration::from_millis(4500);
 
 /// Through which node the clients of three go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +188,9 @@ impl Measured {
                 _ if !direct => None,
                 (FloorOf::Put, Metric::P50) => Some(floor.put_ms(nodes, 0.5)),
                 (FloorOf::Get, Metric::P50) => Some(floor.get_ms(nodes, 0.5)),
+                (FloorOf::Crowd(operation), Metric::Throughput) => {
+                    Some(floor.crowd_per_s(operation))
+                }
                 _ => None,
             };
             let (phalanx, etcd) = (values(Target::Phalanx), values(Target::Etcd));

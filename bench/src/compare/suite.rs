@@ -71,6 +71,8 @@ pub enum FloorOf {
     Nothing,
     Put,
     Get,
+    /// Of a throughput: what as many clients get of a server that knows every answer.
+    Crowd(Operation),
 }
 
 /// One workload of the suite.
@@ -138,7 +140,7 @@ pub fn parts(lengths: Lengths, quick: bool) -> Vec<Part> {
             3,
             "put",
             64,
-            FloorOf::Nothing,
+            FloorOf::Crowd(Operation::Put),
             &[ahead(Throughput, 8.0), figure(P50), ahead(P99, 8.0)],
         ),
         closed("get, 1 client", 3, "get", 1, FloorOf::Get, &[ahead(P50, 2.0), figure(P99)]),
@@ -147,7 +149,7 @@ pub fn parts(lengths: Lengths, quick: bool) -> Vec<Part> {
             3,
             "get",
             64,
-            FloorOf::Nothing,
+            FloorOf::Crowd(Operation::Get),
             &[ahead(Throughput, 8.0), figure(P50), figure(P99)],
         ),
         Part {
@@ -161,7 +163,14 @@ pub fn parts(lengths: Lengths, quick: bool) -> Vec<Part> {
     ];
     if !quick {
         parts.extend([
-            closed("stale get, 64 clients", 3, "stale-get", 64, FloorOf::Nothing, &all),
+            closed(
+                "stale get, 64 clients",
+                3,
+                "stale-get",
+                64,
+                FloorOf::Crowd(Operation::Get),
+                &all,
+            ),
             closed(
                 "10 % put, 90 % get, 64 clients",
                 3,
@@ -177,9 +186,9 @@ pub fn parts(lengths: Lengths, quick: bool) -> Vec<Part> {
                 floor: FloorOf::Nothing,
                 figures: all.to_vec(),
             },
-            closed("put, 64 clients", 1, "put", 64, FloorOf::Nothing, &all),
+            closed("put, 64 clients", 1, "put", 64, FloorOf::Crowd(Operation::Put), &all),
             closed("get, 1 client", 1, "get", 1, FloorOf::Get, &[figure(P50), figure(P99)]),
-            closed("get, 64 clients", 1, "get", 64, FloorOf::Nothing, &all),
+            closed("get, 64 clients", 1, "get", 64, FloorOf::Crowd(Operation::Get), &all),
         ]);
     }
     parts

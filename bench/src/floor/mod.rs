@@ -6,9 +6,13 @@
 //!   beside which the leader's own is done.
 //!
 //! Medians are added, which is not the median of a sum, but close to it where one part does not dominate by its tail.
-//! What the sum leaves out is that the nodes of one machine share its disk and its cores: [`bare`] measures that.
+//! What the sum leaves out is that the nodes of one machine share its disk and its cores: [`bare`] measures that. What many
+//! clients can get at most, whatever is behind a server, [`crowd`] measures; and how often the machine itself stands still,
+//! [`pauses`].
 
 mod bare;
+mod crowd;
+mod pauses;
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +24,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::load::outcome::{histogram, quantile_ms};
+use crate::load::outcome::{Outcome, histogram, quantile_ms};
+use crate::load::workload::Operation;
+use pauses::Pauses;
 
 /// From the kernel's asm-generic/fcntl.h.
 const O_DSYNC: i32 = 0o10000;
@@ -48,7 +54,13 @@ pub struct Floor {
     write_ns: Histogram<u64>,
     /// Puts without a store, by the number of nodes.
     bare_ns: Vec<(usize, Histogram<u64>)>,
+    /// What many clients get of a server that knows every answer.
+    crowds: Vec<(Operation, Outcome)>,
+    pauses: Pauses,
 }
+
+/// What a crowd is asked to do.
+const CROWDS: [Operation; 2] = [Operation::Put, Operation::Get];
 
 /// As many nodes as are compared.
 const NODES: [usize; 2] = [1, 3];
@@ -66,7 +78,7 @@ impl Floor {
         if cores > 1 {
             ends.push(Ends { asking: Some(0), answering: Some(1) });
         }
-        let each = duration / 6;
+        let each = duration / 9;
         let round_trips = ends.into_iter().map(|ends| Ok((ends, tcp_round_trip(ends, each)?)));
         let round_trips_ns = round_trips.collect::<io::Result<Vec<_>>>()?;
         let write_ns = durable_write(directory, each)?;
@@ -75,7 +87,10 @@ impl Floor {
             Ok((nodes, bare::put(directory, &on, each)?))
         };
         let bare_ns = NODES.into_iter().map(bare).collect::<io::Result<Vec<_>>>()?;
-        Ok(Floor { cores, round_trips_ns, write_ns, bare_ns })
+        let crowd = |operation| Ok((operation, crowd::ask(operation, Some(0), each)?));
+        let crowds = CROWDS.into_iter().map(crowd).collect::<io::Result<Vec<_>>>()?;
+        let pauses = Pauses::watch(cores, each)?;
+        Ok(Floor { cores, round_trips_ns, write_ns, bare_ns, crowds, pauses })
     }
 
     /// Adds what another time measured on the same machine.
@@ -87,6 +102,16 @@ impl Floor {
         for ((_, own), (_, others)) in self.bare_ns.iter_mut().zip(&other.bare_ns) {
             own.add(others).expect("all have the same bounds");
         }
+        for ((_, own), (_, others)) in self.crowds.iter_mut().zip(&other.crowds) {
+            own.add(others);
+        }
+        self.pauses.add(other.pauses);
+    }
+
+    /// What many clients get in a second, at most.
+    pub fn crowd_per_s(&self, operation: Operation) -> f64 {
+        let found = self.crowds.iter().find(|(of, _)| *of == operation);
+        found.map_or(f64::NAN, |(_, outcome)| outcome.throughput_per_s())
     }
 
     fn round_trip_ms(&self, ends: Ends, quantile: f64) -> f64 {
@@ -140,6 +165,16 @@ impl Floor {
             lines.push(format!("{:<52} p50 {floor_us:>7.1} us", format!("floor of a put, {of}")));
             lines.push(line(&format!("the same measured: a put without a store, {of}"), bare_ns));
         }
+        for (operation, outcome) in &self.crowds {
+            let name = format!("64 clients, {}, of a server without a store", operation.name());
+            lines.push(format!(
+                "{name:<52} {:>7.0}/s  p50 {:>7.1} us  p99 {:>7.1} us",
+                outcome.throughput_per_s(),
+                outcome.quantile_ms(0.5) * 1e3,
+                outcome.quantile_ms(0.99) * 1e3
+            ));
+        }
+        lines.push(self.pauses.to_string());
         lines.join("\n")
     }
 
@@ -159,6 +194,9 @@ impl Floor {
             "put_1_node_p50_ms": self.put_ms(1, 0.5), "put_3_nodes_p50_ms": self.put_ms(3, 0.5),
             "get_1_node_p50_ms": self.get_ms(1, 0.5), "get_3_nodes_p50_ms": self.get_ms(3, 0.5),
             "bare_put": bare.collect::<serde_json::Map<_, _>>(),
+            "crowd_put_per_s": self.crowd_per_s(Operation::Put),
+            "crowd_get_per_s": self.crowd_per_s(Operation::Get),
+            "pauses_per_s": self.pauses.per_second(), "pause_longest_ms": self.pauses.longest.as_secs_f64() * 1e3,
         })
     }
 }
