@@ -40,11 +40,14 @@ machines that form the first cluster, the same for all"
     fi
 }
 
-# The addresses of the other machines that run, one a line. Never this one's own: alone, it has no seeds but the name.
+# The IPv6 addresses of a name, or of an address in its one usual form, one a line.
+look_up() {
+    timeout "$LOOKUP_WITHIN_S" getent ahostsv6 "$1" | awk '$2 == "STREAM" && $1 !~ /^::ffff:/ { print $1 }'
+}
+
+# The addresses of the other machines that run. Never this one's own: alone, it has no seeds but the name.
 addresses() {
-    timeout "$LOOKUP_WITHIN_S" getent ahostsv6 "$FLY_APP_NAME.internal" |
-        awk -v own="$FLY_PRIVATE_IP" '$2 == "STREAM" && $1 != own && $1 !~ /^::ffff:/ { print $1 }' |
-        head -n "$SEEDS_MAX"
+    look_up "$FLY_APP_NAME.internal" | grep -vxF "$(look_up "$FLY_PRIVATE_IP")" | head -n "$SEEDS_MAX"
 }
 
 # The names of the other machines, those that are stopped too, one a line. The record is `id region,id region`.
