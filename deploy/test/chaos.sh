@@ -64,6 +64,8 @@ has "$said" "lost = 0"
 testing "a gap over --max-gap fails"
 chaos 1 --rounds 1 --max-gap 1
 has "$said" "over --max-gap"
+# What failed keeps its keys.
+phalanx del --prefix chaos/ --addr 127.0.0.1:9000 >/dev/null
 
 testing "a key is deleted behind its back"
 begin --rounds 100 --down 1
