@@ -136,9 +136,11 @@ docker stop --time 60 $image-one >/dev/null
 printf '%s: it stops in %d ms\n' "$me" $(($(now_ms) - begun))
 [[ $(docker inspect --format '{{.State.ExitCode}}' $image-one) == 0 ]]
 has "$(docker logs $image-one 2>&1)" "stopped"
+begun=$(now_ms)
 docker start $image-one >/dev/null
 one=$(port_of $image-one 9000)
 eventually 30 phalanx get hello --addr "$one" --timeout 1s >"$folder/got" 2>/dev/null
+printf '%s: started again, it has answered after %d ms\n' "$me" $(($(now_ms) - begun))
 [[ $(<"$folder/got") == world ]]
 docker rm --force $image-one >/dev/null
 

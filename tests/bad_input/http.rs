@@ -102,7 +102,7 @@ fn the_command_line_tells_healthy_from_unhealthy() {
         assert!(ended.0 == Some(code) && ended.1.contains(told), "{ended:?}");
     }
     let mut node = Node::start_single("health");
-    assert_ended(health(&node, &[]), 0, "leader");
+    assert_ended(health(&node, &[]), 0, "LEADER");
     assert_ended(health(&node, &["--addr", "h:1"]), 2, "phalanx health HOST:PORT");
     node.signal(Signal::STOP);
     let frozen = health(&node, &["--timeout", "300ms"]);
