@@ -16,10 +16,11 @@ mesh_dir=${MESH_DIR:-./data}
 
 usage() {
     cat <<END
-Usage: scripts/local-mesh.sh up [N] | down [--wipe] | status
+Usage: scripts/local-mesh.sh up [N] | stop [--kill] I... | down [--wipe] | status
 
   up [N]         starts the nodes of the mesh that do not run, and waits for the cluster: $NODES_DEFAULT, or as many as
                  last time; at most $NODES_MAX, and no fewer than have data
+  stop I...      ends these nodes, as 0 for node-0, with SIGTERM or, after --kill, SIGKILL; up starts them again
   down           ends them, and keeps their data
   down --wipe    ends them, and removes their data
   status         prints the members
@@ -114,11 +115,12 @@ start() {
     done
 }
 
-# Ends these nodes, and waits until they are gone. They hand over what they lead.
-stop() {
-    local i pid left deadline=$((SECONDS + STOPPED_WITHIN_S))
+# Ends these nodes with a signal, and waits until they are gone. After SIGTERM they hand over what they lead.
+end() {
+    local signal=$1 i pid left deadline=$((SECONDS + STOPPED_WITHIN_S))
+    shift
     for i in "$@"; do
-        if pid=$(pid_of "$i"); then kill -TERM "$pid" 2>/dev/null || true; fi
+        if pid=$(pid_of "$i"); then kill "-$signal" "$pid" 2>/dev/null || true; fi
     done
     for i in "$@"; do
         while pid=$(pid_of "$i"); do
@@ -201,7 +203,7 @@ clean_up() {
     rm -f "$table"
     ((${#started[@]})) || return 0
     printf 'ending the nodes that were started\n' >&2
-    stop "${started[@]}" >&2 || true
+    end TERM "${started[@]}" >&2 || true
 }
 
 up() {
@@ -264,14 +266,29 @@ End them all (down --wipe removes their data too):
 END
 }
 
-# ---- down, status ----
+# ---- stop, down, status ----
+
+stop() {
+    local i signal=TERM
+    if [[ ${1-} == --kill ]]; then
+        signal=KILL
+        shift
+    fi
+    (($#)) || fail "stop takes the numbers of nodes" 2
+    for i in "$@"; do
+        [[ $i =~ ^[0-8]$ ]] || fail "the number of a node is from 0 to $((NODES_MAX - 1)), and not $i" 2
+        pid_of "$i" >/dev/null || fail "node-$i of $mesh_dir does not run (MESH_DIR)"
+    done
+    end "$signal" "$@" || exit 1
+    printf 'ended node-%d\n' "$@"
+}
 
 down() {
     local found i
     [[ ${1-} == "" || ${1-} == --wipe ]] || fail "down takes --wipe or nothing" 2
     read -ra found <<<"$(running)"
     if ((${#found[@]})); then
-        stop "${found[@]}" || exit 1
+        end TERM "${found[@]}" || exit 1
         printf 'ended node-%d\n' "${found[@]}"
     else
         printf 'no node of %s runs (MESH_DIR)\n' "$mesh_dir"
@@ -303,7 +320,7 @@ up | status)
     find_programs
     "$@"
     ;;
-down) "$@" ;;
+stop | down) "$@" ;;
 -h | -help | --help | help) usage ;;
 *)
     usage >&2

@@ -79,6 +79,8 @@ pub const HTTP_HEAD_LEN_MAX: usize = 8 * KIB;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// A request must be complete by then (408), and an idle connection is closed.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// What `phalanx health` reads of an answer.
+pub const HEALTH_LEN_MAX: usize = 64 * KIB;
 
 // ---- Raft. ----
 

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let terminal = stdout.is_terminal();
     let mut process = Process {
         addr: std::env::var("PHALANX_ADDR").ok(),
+        debug_addr: std::env::var("DEBUG_ADDR").ok(),
         stdin: &mut io::stdin(),
         stdout: &mut stdout.lock(),
         terminal,

@@ -23,7 +23,7 @@ pub const ADDR_DEFAULT: &str = "127.0.0.1:9000";
             ms, s or m. Where --addr is not given, the environment's PHALANX_ADDR is taken, else\n\
             127.0.0.1:9000.",
     error_code(0, "done"),
-    error_code(1, "not found, a compare failed, or a backup is damaged"),
+    error_code(1, "not found, a compare failed, a backup is damaged, or a node is not healthy"),
     error_code(2, "wrong usage, or a key, value or order that is refused"),
     error_code(3, "unavailable, or it is unknown whether a change was made")
 )]
@@ -57,6 +57,7 @@ pub enum Command {
     List(List),
     Txn(Txn),
     Status(Status),
+    Health(Health),
     Members(Members),
     Member(Member),
     Leader(Leader),
@@ -183,6 +184,20 @@ pub struct Txn {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "status", help_triggers("--help"))]
 pub struct Status {}
+
+/// Ask one node whether it can serve, as a health check does: prints what it says, and exits with 0 if it can, else with 1.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "health",
+    help_triggers("--help"),
+    note = "It asks GET /health. A node that waits for its cluster says `forming`, and counts as healthy."
+)]
+pub struct Health {
+    /// where the node answers HTTP, as host:port (DEBUG_ADDR of the environment, else 127.0.0.1:8080)
+    #[argh(positional)]
+    pub address: Option<String>,
+}
 
 /// Print the nodes of the mesh, members of the cluster or not.
 #[derive(FromArgs, Debug, PartialEq)]

@@ -13,6 +13,7 @@
 
 pub mod args;
 mod commands;
+mod health;
 mod members;
 pub mod output;
 mod partial;
@@ -37,7 +38,7 @@ use crate::client::{self, Client, Code, Options};
 pub mod exit {
     /// Done.
     pub const DONE: u8 = 0;
-    /// Not found, a compare failed, or a backup is damaged.
+    /// Not found, a compare failed, a backup is damaged, or a node is not healthy.
     pub const NOT_DONE: u8 = 1;
     /// Wrong usage, or a key, value or order that is refused.
     pub const USAGE: u8 = 2;
@@ -54,6 +55,8 @@ pub mod exit {
 pub struct Process<'a> {
     /// The environment's PHALANX_ADDR.
     pub addr: Option<String>,
+    /// The environment's DEBUG_ADDR.
+    pub debug_addr: Option<String>,
     /// Standard input.
     pub stdin: &'a mut dyn Read,
     /// Standard output.
@@ -74,6 +77,8 @@ enum Failure {
     Usage(String),
     /// A backup is not what it should be.
     Damaged(String),
+    /// A node cannot serve, or does not answer.
+    Unhealthy(String),
     /// A file cannot be read or written.
     File(String),
     Client(client::Error),
@@ -137,38 +142,42 @@ fn parse(words: &[String]) -> std::result::Result<Args, argh::EarlyExit> {
 
 fn execute(args: Args, process: &mut Process<'_>) -> Result<()> {
     let mut out = Output::new(process.stdout, args.json, process.terminal);
-    if let Command::Snapshot(args::Snapshot { command: SnapshotCommand::Check(check) }) =
-        &args.command
-    {
-        let result = snapshot::check(check, &mut out);
-        out.flush()?;
-        return result;
-    }
+    let timeout = args.timeout;
+    let is_addr_given = args.addr.is_some();
     let addr = args.addr.or_else(|| process.addr.clone().filter(|addr| !addr.is_empty()));
     let addr = addr.unwrap_or_else(|| ADDR_DEFAULT.to_owned());
-    let endpoints = addr.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
-    let client = Client::connect(endpoints, Options::within(args.timeout))?;
+    let connect = || {
+        let endpoints = addr.split(',').map(str::trim).filter(|endpoint| !endpoint.is_empty());
+        Client::connect(endpoints, Options::within(timeout))
+    };
     let result = match args.command {
-        Command::Put(put) => commands::put(&client, put, process.stdin, &mut out),
-        Command::Get(get) => commands::get(&client, get, &mut out),
-        Command::Del(del) => commands::del(&client, del, &mut out),
-        Command::Cas(cas) => commands::cas(&client, cas, process.stdin, &mut out),
-        Command::List(list) => commands::list(&client, list, &mut out),
-        Command::Txn(txn) => commands::txn(&client, txn, process.stdin, &mut out),
-        Command::Status(_) => status::status(&client, args.timeout, &mut out),
-        Command::Members(_) => members::members(&client, args.timeout, &mut out),
+        Command::Put(put) => commands::put(&connect()?, put, process.stdin, &mut out),
+        Command::Get(get) => commands::get(&connect()?, get, &mut out),
+        Command::Del(del) => commands::del(&connect()?, del, &mut out),
+        Command::Cas(cas) => commands::cas(&connect()?, cas, process.stdin, &mut out),
+        Command::List(list) => commands::list(&connect()?, list, &mut out),
+        Command::Txn(txn) => commands::txn(&connect()?, txn, process.stdin, &mut out),
+        Command::Status(_) => status::status(&connect()?, timeout, &mut out),
+        Command::Health(_) if is_addr_given => Err(Failure::Usage(
+            "health asks where a node answers HTTP, which --addr is not: phalanx health HOST:PORT"
+                .to_owned(),
+        )),
+        Command::Health(health) => {
+            health::health(health, process.debug_addr.clone(), timeout, &mut out)
+        }
+        Command::Members(_) => members::members(&connect()?, timeout, &mut out),
         Command::Member(member) => match member.command {
-            MemberCommand::Remove(remove) => members::remove(&client, remove, &mut out),
+            MemberCommand::Remove(remove) => members::remove(&connect()?, remove, &mut out),
         },
         Command::Leader(leader) => match leader.command {
-            LeaderCommand::Transfer(transfer) => members::transfer(&client, transfer, &mut out),
+            LeaderCommand::Transfer(transfer) => members::transfer(&connect()?, transfer, &mut out),
         },
         Command::Snapshot(snapshot) => match snapshot.command {
             SnapshotCommand::Save(save) => {
                 let is_watched = process.terminal && !args.json;
                 let stderr: &mut dyn Write = &mut process.stderr;
                 let progress = is_watched.then_some(stderr);
-                snapshot::save(&client, &save, &mut out, progress)
+                snapshot::save(&connect()?, &save, &mut out, progress)
             }
             SnapshotCommand::Check(check) => snapshot::check(&check, &mut out),
         },
@@ -188,7 +197,7 @@ fn report(failure: Failure, stderr: &mut dyn Write) -> u8 {
         Failure::Output(e) => (format!("cannot write the output: {e}"), exit::UNAVAILABLE),
         Failure::Input(e) => (format!("cannot read standard input: {e}"), exit::USAGE),
         Failure::Usage(what) => (format!("{what}\nphalanx --help tells more"), exit::USAGE),
-        Failure::Damaged(what) => (what, exit::NOT_DONE),
+        Failure::Damaged(what) | Failure::Unhealthy(what) => (what, exit::NOT_DONE),
         Failure::File(what) => (what, exit::UNAVAILABLE),
         Failure::Client(error) => (error.to_string(), exit_code(&error)),
     };

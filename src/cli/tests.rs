@@ -33,8 +33,14 @@ impl Ran {
 
 fn run_words(words: &[String], stdin: &[u8], addr: Option<String>, terminal: bool) -> Ran {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut process =
-        Process { addr, stdin: &mut &*stdin, stdout: &mut stdout, terminal, stderr: &mut stderr };
+    let mut process = Process {
+        addr,
+        debug_addr: None,
+        stdin: &mut &*stdin,
+        stdout: &mut stdout,
+        terminal,
+        stderr: &mut stderr,
+    };
     let code = run(words, &mut process);
     Ran { code, stdout, stderr: String::from_utf8(stderr).unwrap() }
 }
@@ -390,6 +396,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let mut stderr = Vec::new();
     let mut process = Process {
         addr: Some(address),
+        debug_addr: None,
         stdin: &mut io::empty(),
         stdout: &mut Closed,
         terminal: false,

@@ -9,6 +9,7 @@ const USAGES: &[&str] = &[
     "list [PREFIX] [--from KEY] [--to KEY] [--limit N] [--keys-only] [--count] [--stale]",
     "txn [INSTRUCTION...]",
     "status",
+    "health [HOST:PORT]",
     "members",
     "member remove NAME",
     "leader transfer NAME",

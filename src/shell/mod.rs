@@ -333,8 +333,9 @@ fn check_kernel() -> Result<()> {
     }
     socket::try_io_uring().map_err(|e| {
         Error::Environment(format!(
-            "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in \
-             Docker 25 or newer, a seccomp profile that allows it (--security-opt seccomp=...)"
+            "the kernel refuses io_uring ({e}): Linux 5.8 or newer is needed, with kernel.io_uring_disabled=0; in a \
+             container, a seccomp profile that allows it, which that of Docker 25 and newer does not: \
+             `docker run --rm phalanx seccomp > seccomp.json`, then `docker run --security-opt seccomp=seccomp.json ...`"
         ))
     })
 }

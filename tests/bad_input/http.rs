@@ -3,9 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use phalanx::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
+use rustix::process::Signal;
 
 use crate::harness::{Node, SOON};
 
@@ -84,4 +86,29 @@ fn a_crowd_of_requests_is_bounded() {
     crate::harness::wait_until("there is room again", Duration::from_secs(20), || {
         node.health().is_some_and(|(code, _)| code == 200)
     });
+}
+
+#[test]
+fn the_command_line_tells_healthy_from_unhealthy() {
+    let health = |node: &Node, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
+        let command = command.arg("health").args(args).env("DEBUG_ADDR", &node.debug_address);
+        let ran = command.output().expect("the command line can be started");
+        let text = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+        (ran.status.code(), text)
+    };
+    #[track_caller]
+    fn assert_ended(ended: (Option<i32>, String), code: i32, told: &str) {
+        assert!(ended.0 == Some(code) && ended.1.contains(told), "{ended:?}");
+    }
+    let mut node = Node::start_single("health");
+    assert_ended(health(&node, &[]), 0, "LEADER");
+    assert_ended(health(&node, &["--addr", "h:1"]), 2, "phalanx health HOST:PORT");
+    node.signal(Signal::STOP);
+    let frozen = health(&node, &["--timeout", "300ms"]);
+    node.signal(Signal::CONT);
+    assert_ended(frozen, 1, "took too long");
+    node.kill();
+    assert_ended(health(&node, &[]), 1, "Connection refused");
+    assert_ended(health(&node, &["8080"]), 2, "give host:port");
 }

@@ -23,7 +23,8 @@ fn io_uring_refused() {
             "the kernel refuses io_uring",
             "Operation not permitted",
             "kernel.io_uring_disabled=0",
-            "--security-opt seccomp=",
+            "docker run --rm phalanx seccomp > seccomp.json",
+            "--security-opt seccomp=seccomp.json",
         ],
     );
     assert!(!log.contains("panicked"), "{log}");
