@@ -6,8 +6,6 @@
 # as root, which gives the data to its user before it runs the server as that.
 
 FROM rust:1.95-slim-bookworm AS build
-# glommio's build script calls git.
-RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The names of functions stay, for what a panic says; the rest of what debuggers want is half of the size.

@@ -89,7 +89,8 @@ struct LoadArgs {
     json: Option<String>,
 }
 
-/// TCP round trips on loopback, a durable write of 4 KiB, what a put takes by these, and a put without a store.
+/// TCP round trips on loopback, a durable write of 4 KiB, what a put takes by these, a put without a store, many clients of a
+/// server without one, and how often the machine itself stands still.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "floor")]
 struct FloorArgs {
