@@ -35,7 +35,7 @@ Usage: scripts/chaos.sh APP ADDR [OPTIONS]
   --kill                       ends them with SIGKILL, not with SIGTERM
   --rolling                    a round restarts all of them, one after the other
   --max-gap MS                 fails if no write was acknowledged for longer than that
-  --writers N                  how many writers there are (4)
+  --writers N                  how many writers there are (5)
   --keep                       leaves the keys that it wrote, which begin with chaos/, in the cluster
 
   PHALANX_BIN_DIR              where phalanx is (target/release, target/debug, PATH)
@@ -62,7 +62,7 @@ number() {
 
 parse() {
     local words=()
-    target=fly rounds=20 seed=$((SRANDOM % 1000000)) down=0 signal=SIGTERM rolling='' max_gap_ms=0 writers=4 keep=''
+    target=fly rounds=20 seed=$((SRANDOM % 1000000)) down=0 signal=SIGTERM rolling='' max_gap_ms=0 writers=5 keep=''
     while (($#)); do
         case $1 in
         --kill) signal=SIGKILL ;;
@@ -264,7 +264,7 @@ texts() {
         BEGIN { for (n = 1; ; n++) { key = base n; print key, key ":" checksum(key) } }'
 }
 
-# The nodes' addresses with commas between, a different one first each time.
+# The nodes' addresses with commas between, beginning with the one of that number.
 addresses_from() {
     local all first
     mapfile -t all <"$work/addresses"
@@ -273,13 +273,16 @@ addresses_from() {
     joined="${all[*]:first},${all[*]:0:first}"
 }
 
-# A writer: writes one key after the other, and notes what became of each.
+# A writer: writes one key after the other, and notes what became of each. It goes to the same node first each time, the other
+# writers to others: so a node that is slow to answer, as one that has just started and knows no leader yet, holds up one of
+# them and not all.
 write_on() {
-    local writer=$1 key value turn=$1
+    local writer=$1 key value begun
     while [[ ! -e $work/stop ]] && read -r key value; do
-        addresses_from $((turn++))
+        addresses_from "$writer"
+        begun=$EPOCHREALTIME
         if "$phalanx" put "$key" "$value" --addr "$joined" --timeout "$WRITE_WITHIN" >/dev/null 2>"$work/error.$writer"; then
-            printf '%s %s %s\n' "$EPOCHREALTIME" "$key" "$value" >>"$work/acknowledged.$writer"
+            printf '%s %s %s %s\n' "$EPOCHREALTIME" "$key" "$value" "$begun" >>"$work/acknowledged.$writer"
             continue
         fi
         # Only what the client knows not to have been executed counts as refused.
@@ -441,23 +444,29 @@ play() {
 
 # ---- The end. ----
 
-# Prints the longest time between two acknowledgements, in ms, and the round it ended in.
+# Prints the longest time between two acknowledgements, in ms, and the round and the time it ended in.
 longest_gap() {
     sort -n "$work/rounds" "$work"/acknowledged.* | awk '
         NF == 2 { round = $2; next }
-        last && $1 - last > longest { longest = $1 - last; in_round = round }
+        last && $1 - last > longest { longest = $1 - last; in_round = round; until = $1 }
         { last = $1 }
-        END { printf "%d %d\n", longest * 1000, in_round }'
+        END { printf "%d %d %s\n", longest * 1000, in_round, until }'
+}
+
+# Prints how long the slowest write took that was acknowledged, in ms.
+slowest() {
+    cat "$work"/acknowledged.* | awk '$1 - $4 > longest { longest = $1 - $4 } END { printf "%d", longest * 1000 }'
 }
 
 # Prints the account. Whether the gap is too long is part of the verdict.
 summary() {
-    local gap_ms in_round acknowledged refused unknown
+    local gap_ms in_round until acknowledged refused unknown
     acknowledged=$(count acknowledged) refused=$(count refused) unknown=$(count unknown)
-    read -r gap_ms in_round < <(longest_gap)
+    read -r gap_ms in_round until < <(longest_gap)
     say "rounds = $finished of $rounds, seed = $seed"
     say "writes = $((acknowledged + refused + unknown)), acknowledged = $acknowledged, refused = $refused, unknown = $unknown"
-    say "longest gap between acknowledgements = $gap_ms ms, in round $in_round"
+    say "longest gap between acknowledgements = $gap_ms ms, in round $in_round, until $(TZ=UTC printf '%(%H:%M:%S)T' "${until%.*}").${until#*.}Z"
+    say "slowest acknowledged write = $(slowest) ms"
     touch "$work/problems"
     say "lost = $(grep -c '^lost' "$work/problems" || true)"
     if ((max_gap_ms && gap_ms > max_gap_ms)); then

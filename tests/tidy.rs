@@ -244,6 +244,9 @@ fn nothing_is_left_over() {
 
 // ---- The documents. ----
 
+/// The one message in the guide that is none of ours.
+const GLOMMIO_SAYS: &str = "registering buffers in the main ring";
+
 /// The cells of the rows of a document's tables.
 fn rows(document: &str) -> Vec<Vec<String>> {
     let lines = document.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
@@ -311,6 +314,27 @@ fn the_readme_has_the_limits_as_they_are() {
         .map(|row| (row[2].trim_matches('`'), row[1].clone()))
         .collect();
     assert_eq!(documented, expected, "README.md's table of limits");
+}
+
+#[test]
+fn the_guide_quotes_messages_as_they_are() {
+    // A string that goes on in the next line, in one.
+    let joined = |text: &str| {
+        let ends = text.split("\\\n").enumerate();
+        ends.map(|(at, part)| if at == 0 { part } else { part.trim_start() }).collect::<String>()
+    };
+    let source: String = sources().iter().map(|source| joined(&source.text)).collect();
+    let guide = read("deploy/README.md");
+    let troubles = guide.split("## Troubleshooting").nth(1).expect("the chapter is there");
+    let mut offences = Vec::new();
+    for row in rows(troubles) {
+        for message in row[0].split('`').skip(1).step_by(2) {
+            let parts = message.split('…').map(str::trim).filter(|part| !part.is_empty());
+            let missing = parts.filter(|part| !source.contains(part) && *part != GLOMMIO_SAYS);
+            offences.extend(missing.map(|part| format!("deploy/README.md: {part}")));
+        }
+    }
+    assert_none(offences, "who looks for a message finds what is said");
 }
 
 #[test]

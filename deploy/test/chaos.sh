@@ -10,6 +10,8 @@ find_programs
 ip link set lo up
 make_folder
 cd "$folder"
+# What a failed run keeps is kept there.
+export TMPDIR=$folder
 
 mesh() { "$root/scripts/local-mesh.sh" "$@" >mesh.log 2>&1; }
 

@@ -132,7 +132,7 @@ eventually 30 health_of $image-one healthy
 
 testing "SIGTERM ends it, and its data is there again"
 begun=$(now_ms)
-docker stop --time 60 $image-one >/dev/null
+docker stop -t 60 $image-one >/dev/null
 printf '%s: it stops in %d ms\n' "$me" $(($(now_ms) - begun))
 [[ $(docker inspect --format '{{.State.ExitCode}}' $image-one) == 0 ]]
 has "$(docker logs $image-one 2>&1)" "stopped"
@@ -210,7 +210,7 @@ load=$!
 for node in "${nodes[@]}"; do
     led=$(leader)
     begun=$(now_ms)
-    docker restart --time 60 "phalanx-$node" >/dev/null
+    docker restart -t 60 "phalanx-$node" >/dev/null
     [[ $led != "$node" ]] || printf '%s: %s, which led, was back after %d ms\n' "$me" "$node" $(($(now_ms) - begun))
     eventually 30 node_can_serve "$node"
     eventually 30 five_vote

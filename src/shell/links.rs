@@ -3,7 +3,7 @@
 //!
 //! Each address at which the node wants a peer has a task; it ends when the address is wanted no longer. Who is at an
 //! address is known when it answers. A peer that is found at two addresses keeps the link that came up first, and the
-//! second task waits for the end of it.
+//! second task waits for the end of it. One that is found where another is wanted, and is wanted elsewhere, is let go.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -151,7 +151,7 @@ async fn keep_one(reactor: &Reactor, address: &str) {
     let mut told = String::new();
     while let Some(name) = expected(reactor, address) {
         let ended = match connect(address).await {
-            Ok(stream) => link(reactor, stream, &mut pause).await,
+            Ok(stream) => link(reactor, address, stream, &mut pause).await,
             Err(why) => Err(why),
         };
         match ended {
@@ -200,7 +200,12 @@ enum End {
 }
 
 /// Greets, and then sends what there is to send until the connection ends.
-async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Result<End, String> {
+async fn link(
+    reactor: &Reactor,
+    address: &str,
+    stream: TcpStream,
+    pause: &mut Duration,
+) -> Result<End, String> {
     // A path that loses all ends no connection by itself, and TCP would try it ever more rarely: a heartbeat that is not
     // taken within an election timeout shows it.
     socket::give_up_after(&stream, reactor.settings.election_timeout().max(GIVE_UP_MIN));
@@ -226,6 +231,7 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
         return Ok(End::Closed);
     }
     reactor.node().admits(&peer)?;
+    is_wanted_there(reactor, address, &peer)?;
     *pause = BACK_OFF.start;
     let Identity { raft_id, starts, .. } = peer;
     if reactor.links.is_up(raft_id, starts) {
@@ -250,6 +256,18 @@ async fn link(reactor: &Reactor, stream: TcpStream, pause: &mut Duration) -> Res
         reactor.post(Input::PeerDown(raft_id));
     }
     refused.map_or(Ok(End::Closed), Err)
+}
+
+/// Refuses a peer that is wanted at its own address and was met at that of another: as where a name leads for a moment to an
+/// address that has changed hands. The one that is wanted there would be out of reach for as long as such a link lasts.
+fn is_wanted_there(reactor: &Reactor, address: &str, peer: &Identity) -> Result<(), String> {
+    let is_another = expected(reactor, address).is_some_and(|name| name != peer.name);
+    let has_its_own = peer.address != address
+        && expected(reactor, &peer.address).is_some_and(|name| name == peer.name);
+    match is_another && has_its_own {
+        true => Err(format!("{} answers there, whose address is {}", peer.name, peer.address)),
+        false => Ok(()),
+    }
 }
 
 /// After the welcome, only an error frame comes: the other end closes after it. What is no frame is an error too.

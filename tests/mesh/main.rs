@@ -13,6 +13,7 @@ mod healing;
 mod identity;
 mod local;
 mod lost_disk;
+mod names;
 mod noise;
 mod orders;
 mod partition;
