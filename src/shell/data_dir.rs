@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
-use super::zeros::{self, Pace};
+use super::zeros;
 use crate::error::{Error, Result};
 use crate::limits::SEGMENT_LEN;
 use crate::log::{Contents, Disk, FIRST_STATE, Prepare, prepare, segment};
@@ -74,7 +74,7 @@ impl DataDir {
         if path.join(RESTORING).exists() {
             return Err(cut_short(path));
         }
-        let log_files = LogFiles { directory: path.join("log") };
+        let log_files = LogFiles::at(path);
         let unusable = |e| unusable(path, e);
         let is_used = path.join("identity").exists()
             || path.join("log").exists() && log_files.has_segments().map_err(unusable)?
@@ -110,7 +110,7 @@ impl DataDir {
 
     fn enter(path: &Path, lock: File) -> Result<DataDir> {
         let unusable = |e| unusable(path, e);
-        let log_files = LogFiles { directory: path.join("log") };
+        let log_files = LogFiles::at(path);
         let has_log = log_files.has_segments().map_err(unusable)?;
         let has_database = |state: &u64| state_dir(path, *state).join(DATABASE).exists();
         let is_new = !has_log && !states(path).map_err(unusable)?.iter().any(has_database);
@@ -130,7 +130,7 @@ impl DataDir {
 
     /// The files of the log, after writes of a process that was killed have ended.
     pub fn log_files(&self) -> Result<LogFiles> {
-        let files = LogFiles { directory: self.path.join("log") };
+        let files = LogFiles::at(&self.path);
         files.wait_for_writes()?;
         Ok(files)
     }
@@ -334,9 +334,21 @@ fn decode_slot(slot: &[u8]) -> std::result::Result<Option<(u64, u64)>, String> {
 #[derive(Clone)]
 pub(super) struct LogFiles {
     directory: PathBuf,
+    /// How much time there is to make a segment of zeros.
+    zeros_within: Duration,
 }
 
 impl LogFiles {
+    /// Those of a data directory.
+    fn at(data_dir: &Path) -> LogFiles {
+        LogFiles { directory: data_dir.join("log"), zeros_within: Duration::ZERO }
+    }
+
+    /// The same, with so much time to make a segment.
+    pub fn with_time(&self, zeros_within: Duration) -> LogFiles {
+        LogFiles { directory: self.directory.clone(), zeros_within }
+    }
+
     /// Writes a batch, durably. Blocks.
     pub fn write(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         let path = self.directory.join(name);
@@ -403,9 +415,7 @@ impl Disk for LogFiles {
     }
 
     fn create_zeroed(&self, name: &str, len_bytes: u64) -> io::Result<()> {
-        // The first of all is waited for, and before it there is no log that it could hold up.
-        let pace = if self.has_segments()? { Pace::Gentle } else { Pace::Fast };
-        zeros::create(&self.directory.join(name), len_bytes, pace)
+        zeros::create(&self.directory.join(name), len_bytes, self.zeros_within)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

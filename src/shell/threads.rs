@@ -30,6 +30,11 @@ fn news(input: Input) -> News {
     News::Input(Box::new(input))
 }
 
+/// A segment is ready in a quarter of the time in which the log filled the one before, so that it does not wait for it.
+const SEGMENT_FILLED_TIMES: u32 = 4;
+/// More time is not worth anything.
+const SEGMENT_WITHIN_MAX: Duration = Duration::from_millis(500);
+
 /// How much the thread of transfers gives way to others.
 const TRANSFERS_NICE: i32 = 10;
 
@@ -169,9 +174,11 @@ fn run_segments(
     mailbox: &Mailbox<News>,
 ) {
     let mut wish: Option<Prepare> = None;
+    let mut wished_at = Instant::now();
+    let mut within = Duration::ZERO;
     loop {
         if let Some(wanted) = &wish {
-            match prepare(files, wanted) {
+            match prepare(&files.with_time(within), wanted) {
                 Ok(()) => {
                     mailbox.send(news(Input::Prepared(wanted.ordinal)));
                     wish = None;
@@ -183,7 +190,12 @@ fn run_segments(
             }
         }
         match jobs.recv_timeout(LOOK_EVERY) {
-            Ok(wanted) => wish = Some(wanted),
+            Ok(wanted) => {
+                // The log fills the segment before it meanwhile.
+                within = (wished_at.elapsed() / SEGMENT_FILLED_TIMES).min(SEGMENT_WITHIN_MAX);
+                wished_at = Instant::now();
+                wish = Some(wanted);
+            }
             Err(RecvTimeoutError::Timeout) if wish.is_none() => match free_space(data_dir) {
                 Ok(space) => mailbox.send(news(Input::DiskSpace(space))),
                 Err(error) => return mailbox.send(News::Failed(error)),

@@ -4,7 +4,8 @@
 //!
 //! A segment's zeros are as much as some thousand batches of the log, which share the disk with them. Handed over at once,
 //! as the page cache does when it is synced, they hold up a batch for milliseconds, on all nodes at the same time where
-//! these fill their segments in step. So they go around the page cache in pieces, with a pause after each.
+//! these fill their segments in step. So they go around the page cache in pieces, with a pause after each, as far as there is
+//! time: a log that fills its segments fast waits for the next one otherwise.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,7 +21,7 @@ const PIECE_LEN: usize = 128 * 1024;
 /// After each piece, the disk is left to others for so many times as long as the piece took.
 const PAUSE_TIMES: u32 = 3;
 
-/// The shortest pause. With it a disk that takes a piece in no time still gets some 100 MB/s, which is more than a log fills.
+/// The shortest such pause.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// Direct writes take whole blocks, from memory that is aligned to them.
@@ -29,17 +30,9 @@ struct Zeros([u8; PIECE_LEN]);
 
 static ZEROS: Zeros = Zeros([0; PIECE_LEN]);
 
-/// Who else needs the disk meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// Nobody: this node waits for the file.
-    Fast,
-    /// The log that is being written.
-    Gentle,
-}
-
-/// Creates such a file, or makes an existing one that. Blocks.
-pub(super) fn create(path: &Path, len_bytes: u64, pace: Pace) -> io::Result<()> {
+/// Creates such a file, or makes an existing one that. Blocks for about as long as the writing takes, or with pauses for
+/// `within`, if that is longer.
+pub(super) fn create(path: &Path, len_bytes: u64, within: Duration) -> io::Result<()> {
     let (file, is_direct) = match open(path, OFlags::DIRECT) {
         Ok(file) => (file, true),
         // Some file systems refuse it. If it is something else, this open meets it too.
@@ -50,21 +43,25 @@ pub(super) fn create(path: &Path, len_bytes: u64, pace: Pace) -> io::Result<()> 
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
         Err(error) => return Err(error.into()),
     }
+    let each = within / (len_bytes.div_ceil(PIECE_LEN as u64).max(1) as u32);
     let mut offset = 0;
     while offset < len_bytes {
         let len = (len_bytes - offset).min(PIECE_LEN as u64);
         let begun = Instant::now();
         file.write_all_at(&ZEROS.0[..len as usize], offset)?;
         offset += len;
-        if pace == Pace::Gentle {
-            if !is_direct {
-                // What gathers in the page cache would be handed over at once in the end.
-                file.sync_data()?;
-            }
-            std::thread::sleep((begun.elapsed() * PAUSE_TIMES).max(PAUSE_MIN));
+        if !each.is_zero() && !is_direct {
+            // What gathers in the page cache would be handed over at once in the end.
+            file.sync_data()?;
         }
+        std::thread::sleep(pause(begun.elapsed(), each));
     }
     file.sync_all()
+}
+
+/// After a piece that took so long, of the time that each has.
+fn pause(took: Duration, each: Duration) -> Duration {
+    (took * PAUSE_TIMES).max(PAUSE_MIN).min(each.saturating_sub(took))
 }
 
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
@@ -81,11 +78,11 @@ mod tests {
     fn the_file_is_zeros_and_nothing_of_what_it_was() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("zeros");
-        for pace in [Pace::Fast, Pace::Gentle] {
+        for within in [Duration::ZERO, Duration::from_millis(10)] {
             std::fs::write(&path, vec![1; 3 * PIECE_LEN]).unwrap();
             let len = 2 * PIECE_LEN + 4096;
-            create(&path, len as u64, pace).unwrap();
-            assert!(std::fs::read(&path).unwrap() == vec![0; len], "{pace:?}");
+            create(&path, len as u64, within).unwrap();
+            assert!(std::fs::read(&path).unwrap() == vec![0; len], "{within:?}");
         }
     }
 
@@ -93,8 +90,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_the_disk_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let error = create(&directory.path().join("zeros"), 1 << 45, Pace::Fast).unwrap_err();
+        let error = create(&directory.path().join("zeros"), 1 << 45, Duration::ZERO).unwrap_err();
         let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::FileTooLarge];
         assert!(kinds.contains(&error.kind()), "{error}");
+    }
+
+    #[test]
+    fn the_disk_is_left_to_others_as_far_as_there_is_time() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause(ms(2), ms(20)), ms(6), "three times as long as the piece took");
+        assert_eq!(pause(Duration::ZERO, ms(20)), ms(1));
+        assert_eq!(pause(ms(2), ms(5)), ms(3), "no longer than there is time");
+        assert_eq!(pause(ms(2), ms(1)), Duration::ZERO);
+        assert_eq!(pause(ms(2), Duration::ZERO), Duration::ZERO);
     }
 }
