@@ -211,6 +211,31 @@ impl<M: Map> Node<M> {
         targets
     }
 
+    /// Whether to keep a link to that peer at an address where it was met. Not if another node that is known is wanted there,
+    /// and the peer at its own: as where a name leads for a moment to an address that has changed hands. Who is wanted there would be
+    /// out of reach for as long as such a link lasts. (A name of PEERS that nobody has is an alias, or an old one.)
+    pub fn wants_at(&self, address: &str, peer: &Identity) -> std::result::Result<(), String> {
+        let targets = self.link_targets();
+        let expected = |at: &str| targets.iter().find(|target| target.address == at);
+        let is_another = expected(address).is_some_and(|target| {
+            target.name != peer.name && self.is_known_as(&target.name, peer.raft_id)
+        });
+        let has_its_own = peer.address != address
+            && expected(&peer.address).is_some_and(|target| target.name == peer.name);
+        match is_another && has_its_own {
+            true => Err(format!("{} answers there, whose address is {}", peer.name, peer.address)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a node other than that one is known to have this name.
+    fn is_known_as(&self, name: &str, not: u64) -> bool {
+        let mut members = self.members().iter();
+        let mut live = self.gossip.members().filter(|member| member.state.is_live());
+        members.any(|info| info.name == name && info.raft_id != not)
+            || live.any(|member| member.node.name == name && member.node.raft_id != not)
+    }
+
     /// Whether seeds are worth a look soon: gossip knows of no other live node, or too few are known for a first cluster.
     pub fn wants_seeds(&self) -> bool {
         self.is_alone_in_mesh() || self.forming().is_some()

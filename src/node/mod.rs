@@ -412,8 +412,9 @@ impl<M: Map> Node<M> {
         self.tell_changes();
         self.dispatch_writes();
         self.drive_orders();
-        if !self.holds_proposals() {
-            self.propose_writes()?;
+        match self.holds_proposals() {
+            true => self.forget_expired_proposals(),
+            false => self.propose_writes()?,
         }
         self.install_snapshot();
         self.drain()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::requests::{Origin, Place, Work};
 use super::{Node, Stage, Token, peers};
 use crate::error::{Error, Result, refusal};
-use crate::limits::{APPEND_LEN_MAX, BUFFER_LEN_MAX};
+use crate::limits::{APPEND_LEN_MAX, BUFFER_LEN_MAX, REQUESTS_MAX};
 use crate::replica::{Committed, Payload, Rejected};
 use crate::store::Outcome;
 use crate::store::map::Map;
@@ -87,6 +87,15 @@ impl<M: Map> Node<M> {
     pub(super) fn holds_proposals(&self) -> bool {
         matches!(&self.stage, Stage::Member(replica) if replica.leads())
             && self.journal.is_writing()
+    }
+
+    /// Where a write of the log takes long, requests expire while they wait for it: those that do not are at most as many as
+    /// the table holds.
+    pub(super) fn forget_expired_proposals(&mut self) {
+        if self.to_propose.len() > REQUESTS_MAX {
+            let requests = &self.requests;
+            self.to_propose.retain(|token| requests.write(*token).is_some());
+        }
     }
 
     /// Proposes all writes that gathered.

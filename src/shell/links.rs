@@ -231,7 +231,7 @@ async fn link(
         return Ok(End::Closed);
     }
     reactor.node().admits(&peer)?;
-    is_wanted_there(reactor, address, &peer)?;
+    reactor.node().wants_at(address, &peer)?;
     *pause = BACK_OFF.start;
     let Identity { raft_id, starts, .. } = peer;
     if reactor.links.is_up(raft_id, starts) {
@@ -256,18 +256,6 @@ async fn link(
         reactor.post(Input::PeerDown(raft_id));
     }
     refused.map_or(Ok(End::Closed), Err)
-}
-
-/// Refuses a peer that is wanted at its own address and was met at that of another: as where a name leads for a moment to an
-/// address that has changed hands. The one that is wanted there would be out of reach for as long as such a link lasts.
-fn is_wanted_there(reactor: &Reactor, address: &str, peer: &Identity) -> Result<(), String> {
-    let is_another = expected(reactor, address).is_some_and(|name| name != peer.name);
-    let has_its_own = peer.address != address
-        && expected(reactor, &peer.address).is_some_and(|name| name == peer.name);
-    match is_another && has_its_own {
-        true => Err(format!("{} answers there, whose address is {}", peer.name, peer.address)),
-        false => Ok(()),
-    }
 }
 
 /// After the welcome, only an error frame comes: the other end closes after it. What is no frame is an error too.

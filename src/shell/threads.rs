@@ -32,8 +32,8 @@ fn news(input: Input) -> News {
 
 /// A segment is ready in a quarter of the time in which the log filled the one before, so that it does not wait for it.
 const SEGMENT_FILLED_TIMES: u32 = 4;
-/// More time is not worth anything.
-const SEGMENT_WITHIN_MAX: Duration = Duration::from_millis(500);
+/// More time is not worth anything, and a log that comes out of idleness may want the next one soon.
+const SEGMENT_WITHIN_MAX: Duration = Duration::from_millis(150);
 
 /// How much the thread of transfers gives way to others.
 const TRANSFERS_NICE: i32 = 10;

@@ -6,8 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::harness::{Cluster, Node};
-use crate::wait_roles;
+use crate::harness::{Cluster, Node, SOON, wait_until};
+use crate::{assert_serves, wait_roles};
 
 /// An address that leads somewhere else when it is told to, or nowhere. What was connected before stays as it is.
 struct Door {
@@ -37,6 +37,10 @@ impl Door {
     fn lead_to(&self, node: &Node) {
         *self.leads_to.lock().unwrap() = Some(node.address.clone());
     }
+
+    fn lead_nowhere(&self) {
+        *self.leads_to.lock().unwrap() = None;
+    }
 }
 
 fn pass_on(from: &TcpStream, to: &TcpStream) {
@@ -57,18 +61,47 @@ fn a_node_that_is_met_at_the_address_of_another_keeps_nobody_out() {
         node.set("PEERS", (0..3).map(address).collect::<Vec<_>>().join(","));
         cluster.nodes.push(node);
     }
-    doors[0].lead_to(&cluster.nodes[0]);
-    // Node 1 cannot be reached at its own address yet, but at that of node 2.
+    (0..3).for_each(|number| doors[number].lead_to(&cluster.nodes[number]));
+    cluster.nodes.iter_mut().for_each(Node::start);
+    wait_roles(&cluster, 3, 0);
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    // Node 1 comes back, and cannot be reached at its own address yet, but at that of node 2.
+    doors[1].lead_nowhere();
     doors[2].lead_to(&cluster.nodes[1]);
     cluster.nodes[1].start();
-    cluster.nodes[0].start();
     let met = format!("node-1 answers there, whose address is {}", doors[1].address);
     cluster.nodes[0].wait_log(&met);
+    let connected = |node: &Node, number: usize| {
+        node.log().matches(&format!("connected to node-{number} at")).count()
+    };
+    let before = [1, 2].map(|number| connected(&cluster.nodes[0], number));
     doors[1].lead_to(&cluster.nodes[1]);
     doors[2].lead_to(&cluster.nodes[2]);
     cluster.nodes[2].start();
-    for number in [1, 2] {
-        cluster.nodes[0].wait_log(&format!("connected to node-{number} at"));
+    for (number, before) in [1, 2].into_iter().zip(before) {
+        let what = format!("node-0 is connected to node-{number} again");
+        wait_until(&what, SOON, || connected(&cluster.nodes[0], number) > before);
     }
     wait_roles(&cluster, 3, 0);
+}
+
+/// What PEERS calls a node need not be its name.
+#[test]
+fn an_alias_leads_to_whoever_answers_there() {
+    let mut cluster = Cluster { nodes: Vec::new() };
+    let mut nodes = [Node::new("node-0"), Node::new("node-1")];
+    // At what it advertises, node 1 is out of reach.
+    let nowhere = Door::new();
+    nodes[1].set("ADVERTISE_ADDR", &nowhere.address);
+    nodes[0].set("PEERS", format!("alias@{}", nodes[1].address));
+    nodes[1].set("PEERS", format!("node-0@{}", nodes[0].address));
+    cluster.nodes.extend(nodes);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    wait_roles(&cluster, 1, 1);
+    // It is a member now, and wanted where it cannot be reached.
+    cluster.nodes[1].kill();
+    cluster.nodes[1].start();
+    cluster.nodes[1].wait_ready();
+    assert_serves(&cluster.nodes[1]);
 }

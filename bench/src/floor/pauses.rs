@@ -1,7 +1,8 @@
 //! How long the machine takes a core away: from a thread on each core that does nothing but look at the clock.
 //!
 //! On a virtual machine the host does so, and nothing that runs inside can help it. A request that is under way then is
-//! late by that much, whoever serves it.
+//! late by that much, whoever serves it. Time in which another thread of this machine had the core is not counted: the kernel
+//! tells how long the thread was ready and did not run.
 
 use std::io;
 use std::thread;
@@ -67,17 +68,31 @@ impl std::fmt::Display for Pauses {
 fn watch(core: usize, duration: Duration) -> io::Result<Pauses> {
     pin(Some(core))?;
     let mut seen = Pauses::default();
+    let mut waited = run_delay()?;
     let begun = Instant::now();
     let mut before = begun;
     while before - begun < duration {
         let now = Instant::now();
         let pause = now - before;
+        before = now;
+        if pause < PAUSE_MIN {
+            continue;
+        }
+        let waited_before = std::mem::replace(&mut waited, run_delay()?);
+        let pause = pause.saturating_sub(waited - waited_before);
         if pause >= PAUSE_MIN {
             seen.count += 1;
             seen.total += pause;
             seen.longest = seen.longest.max(pause);
         }
-        before = now;
+        before = Instant::now();
     }
     Ok(seen)
+}
+
+/// How long this thread was ready to run, and another one ran.
+fn run_delay() -> io::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = text.split_whitespace().nth(1).and_then(|ns| ns.parse().ok());
+    ns.map(Duration::from_nanos).ok_or_else(|| io::Error::other(format!("schedstat is {text:?}")))
 }

@@ -1076,7 +1076,8 @@ impl SleepableRing {
             self.submit_sqes()
                 .or_else(Reactor::busy_ok)
                 .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok)
+                .or_else(Reactor::intr_ok)?;
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
         }
     }
 }
