@@ -312,6 +312,7 @@ impl<M: Map> Node<M> {
         let removed = after.removed.iter().filter(|raft_id| !known.contains(raft_id));
         let removed = removed.copied().collect();
         self.store.apply_membership(index, term, after);
+        self.effects.targets_changed = true;
         self.part_with(removed);
     }
 

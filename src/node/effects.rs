@@ -36,6 +36,8 @@ pub struct Effects<M: Map> {
     pub transfers: Vec<transfer::Job<M>>,
     /// The node's identity has changed (it belongs to a cluster now): peers must be greeted anew.
     pub identity_changed: bool,
+    /// The mesh or the membership has changed, and with it maybe [where links are wanted](super::Node::link_targets).
+    pub targets_changed: bool,
 }
 
 impl<M: Map> Default for Effects<M> {
@@ -52,6 +54,7 @@ impl<M: Map> Default for Effects<M> {
             scans: Vec::new(),
             transfers: Vec::new(),
             identity_changed: false,
+            targets_changed: false,
         }
     }
 }

@@ -68,6 +68,7 @@ impl<M: Map> Node<M> {
             self.push_table(raft_id);
         }
         for event in out.events {
+            self.effects.targets_changed = true;
             self.tell_of_mesh(event);
         }
     }

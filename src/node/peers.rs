@@ -199,7 +199,11 @@ impl<M: Map> Node<M> {
         ::log::info!("connected to {} at {address}", peer.name);
         let step = match &mut self.stage {
             Stage::Free(formation) => Some(formation.peer_up(&peer)),
-            Stage::Settling { .. } | Stage::Member(_) => None,
+            Stage::Settling { .. } => None,
+            Stage::Member(replica) => {
+                replica.reachable(raft_id);
+                None
+            }
         };
         self.links.insert(raft_id, peer);
         if let Some(step) = step {

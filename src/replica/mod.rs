@@ -393,6 +393,14 @@ impl Replica {
         self.raw.report_unreachable(raft_id);
     }
 
+    /// A member can be reached, maybe again. A leader says so at once, and learns what the member lacks: it would not until
+    /// its next heartbeat.
+    pub fn reachable(&mut self, raft_id: u64) {
+        if self.leads() && self.raw.raft.prs().get(raft_id).is_some() {
+            self.raw.ping();
+        }
+    }
+
     /// A committed change of the membership is applied: gives the new membership. A leader that it leaves without a vote
     /// steps down.
     pub fn apply_conf_change(

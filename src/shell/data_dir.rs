@@ -18,11 +18,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Advice, FlockOperation};
 
 use super::zeros;
 use crate::error::{Error, Result};
@@ -411,6 +412,10 @@ impl Disk for LogFiles {
                 Err(e) => return Err(e),
             }
         }
+        // Writes go around the page cache, and where it has what they replace, io_uring hands them to a thread. Advice only:
+        // nothing is lost where it is not taken.
+        let _ =
+            rustix::fs::fadvise(&file, offset, NonZeroU64::new(filled as u64), Advice::DontNeed);
         Ok(filled)
     }
 
@@ -535,5 +540,26 @@ mod tests {
         let crc = crc32c::crc32c(&slot[..28]).to_le_bytes();
         slot[28..32].copy_from_slice(&crc);
         assert!(decode_slot(&slot).unwrap_err().contains("identity format 9"));
+    }
+
+    #[test]
+    fn what_was_read_of_the_log_does_not_stay_in_the_page_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let files = DataDir::open(&path).unwrap().log_files().unwrap();
+        let name = segment::file_name(1);
+        let file = File::open(files.path(&name)).unwrap();
+        let mut bytes = vec![0; SEGMENT_LEN];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let mut cached = || {
+            let mut into = [io::IoSliceMut::new(&mut bytes[..4096])];
+            rustix::io::preadv2(&file, &mut into, 4 * 4096, rustix::io::ReadWriteFlags::NOWAIT)
+        };
+        if cached() == Err(rustix::io::Errno::OPNOTSUPP) {
+            return println!("SKIPPED: this file system does not tell what is cached");
+        }
+        assert_eq!(cached(), Ok(4096));
+        files.read_at(&name, 0, &mut vec![0; SEGMENT_LEN]).unwrap();
+        assert_eq!(cached(), Err(rustix::io::Errno::AGAIN));
     }
 }

@@ -5,7 +5,7 @@
 //! address is known when it answers. A peer that is found at two addresses keeps the link that came up first, and the
 //! second task waits for the end of it. One that is found where another is wanted, and is wanted elsewhere, is let go.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -32,11 +32,15 @@ use crate::wire::peer::{PeerFrame, peer_frame};
 
 /// A connection that does not come about in that time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longer than any round trip: an attempt that lasts longer was lost on the way, most likely because the peer's machine was
+/// not there yet. TCP asks again only after a second, and then after two.
+const CONNECT_DOUBTED: Duration = Duration::from_millis(500);
 /// Between two attempts, at first and at most.
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 /// The least time after which a link that takes nothing is given up.
 const GIVE_UP_MIN: Duration = Duration::from_secs(1);
-/// How often to look for peers that no link was begun for, and whether one that was found twice still has its first link.
+/// How often to look for peers that no link was begun for, if nothing tells of them, and whether one that was found twice
+/// still has its first link.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A link that is up.
@@ -52,8 +56,11 @@ pub(super) struct Links {
     up: RefCell<HashMap<u64, Link>>,
     /// The addresses that a task keeps a link to.
     begun: RefCell<Vec<String>>,
-    /// Those that wait before they try again, by the peer's name.
-    pausing: RefCell<HashMap<String, Waker>>,
+    /// There may be more that one is wanted to; and the task that looks for them.
+    is_told_to_look: Cell<bool>,
+    looking: Cell<Option<Waker>>,
+    /// Those that wait for a peer to come by itself, by its name.
+    awaiting: RefCell<HashMap<String, Waker>>,
 }
 
 impl Links {
@@ -78,32 +85,73 @@ impl Links {
         true
     }
 
-    /// A peer has come to this node, and so can be reached: its link need not wait any longer.
-    pub fn came(&self, name: &str) {
-        if let Some(waker) = self.pausing.borrow_mut().remove(name) {
+    /// There may be peers that no link was begun for.
+    pub fn look(&self) {
+        self.is_told_to_look.set(true);
+        if let Some(waker) = self.looking.take() {
             waker.wake();
         }
+    }
+
+    async fn told_to_look(&self) {
+        poll_fn(|cx| {
+            if self.is_told_to_look.take() {
+                return Poll::Ready(());
+            }
+            self.looking.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// A peer has come to this node, and so can be reached: its link need not wait any longer.
+    pub fn came(&self, name: &str) {
+        if let Some(waker) = self.awaiting.borrow_mut().remove(name) {
+            waker.wake();
+        }
+    }
+
+    /// Ends when the peer has come, from the first poll on.
+    async fn comes(&self, name: &str) {
+        let mut begun = false;
+        poll_fn(|cx| {
+            let mut awaiting = self.awaiting.borrow_mut();
+            if begun && !awaiting.contains_key(name) {
+                return Poll::Ready(());
+            }
+            begun = true;
+            awaiting.insert(name.to_owned(), cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Makes an attempt to reach a peer. One that is [in doubt](CONNECT_DOUBTED) is given up for the next if the peer comes
+    /// by itself, or has come meanwhile.
+    async fn reach<T>(&self, name: &str, attempt: impl AsyncFn() -> T) -> T {
+        let reached = loop {
+            let ended = async { Some(attempt().await) };
+            let given_up = async {
+                future::zip(Timer::new(CONNECT_DOUBTED), self.comes(name)).await;
+                None
+            };
+            if let Some(reached) = future::or(ended, given_up).await {
+                break reached;
+            }
+        };
+        self.awaiting.borrow_mut().remove(name);
+        reached
     }
 
     /// Waits before the next attempt: for `pause`, or less if the peer comes by itself.
     async fn pause(&self, name: &str, pause: Duration) {
         // In any case a little: two nodes that lose each other's links must not chase each other.
         Timer::new(BACK_OFF.start).await;
-        let mut begun = false;
-        let came = poll_fn(|cx| {
-            let mut pausing = self.pausing.borrow_mut();
-            if begun && !pausing.contains_key(name) {
-                return Poll::Ready(());
-            }
-            begun = true;
-            pausing.insert(name.to_owned(), cx.waker().clone());
-            Poll::Pending
-        });
         let over = async {
             Timer::new(pause.saturating_sub(BACK_OFF.start)).await;
         };
-        future::or(came, over).await;
-        self.pausing.borrow_mut().remove(name);
+        future::or(self.comes(name), over).await;
+        self.awaiting.borrow_mut().remove(name);
     }
 
     /// Ends all links; each is opened anew, with a new greeting.
@@ -136,7 +184,10 @@ pub(super) async fn keep(reactor: Rc<Reactor>) {
                 glommio::spawn_local(async move { keep_one(&reactor, &address).await }).detach();
             }
         }
-        Timer::new(LOOK_EVERY).await;
+        let over = async {
+            Timer::new(LOOK_EVERY).await;
+        };
+        future::or(reactor.links.told_to_look(), over).await;
     }
 }
 
@@ -150,7 +201,8 @@ async fn keep_one(reactor: &Reactor, address: &str) {
     let mut pause = BACK_OFF.start;
     let mut told = String::new();
     while let Some(name) = expected(reactor, address) {
-        let ended = match connect(address).await {
+        let connected = reactor.links.reach(&name, || connect(address)).await;
+        let ended = match connected {
             Ok(stream) => link(reactor, address, stream, &mut pause).await,
             Err(why) => Err(why),
         };
@@ -299,5 +351,34 @@ async fn welcome(
         if pump.next(true, |bytes| decoder.feed(bytes)).await == Event::Closed {
             return Err("the connection was closed during the greeting".to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_in_doubt_is_given_up_when_the_peer_comes() {
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+            let links = Links::default();
+            let attempts = Cell::new(0);
+            let attempt = async || {
+                attempts.set(attempts.get() + 1);
+                if attempts.get() == 1 {
+                    // Lost on the way.
+                    std::future::pending::<()>().await;
+                }
+            };
+            let reached = links.reach("b", attempt);
+            let comes = async {
+                glommio::yield_if_needed().await;
+                links.came("a");
+                links.came("b");
+            };
+            future::zip(reached, comes).await;
+            assert_eq!(attempts.get(), 2);
+            assert!(links.awaiting.borrow().is_empty());
+        });
     }
 }

@@ -200,6 +200,7 @@ impl Reactor {
             scans,
             transfers,
             identity_changed,
+            targets_changed,
         } = effects;
         if let Some(write) = write {
             self.disk.submit(write);
@@ -236,6 +237,9 @@ impl Reactor {
         }
         for job in transfers {
             self.threads.transfer(job);
+        }
+        if targets_changed {
+            self.links.look();
         }
         if identity_changed {
             self.links.reconnect_all();

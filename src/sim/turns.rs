@@ -51,6 +51,8 @@ fn in_order(effects: Effects<MemMap>) -> Vec<Effect> {
         scans,
         transfers,
         identity_changed,
+        // The network looks by itself.
+        targets_changed: _,
     } = effects;
     drop(retired);
     let mut all: Vec<Effect> = write.map(Effect::Write).into_iter().collect();

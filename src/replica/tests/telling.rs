@@ -91,6 +91,21 @@ fn who_is_answered_is_told_alone() {
     assert!(crew.replica(leader).has_untold_commit(), "the other is still to be told");
 }
 
+/// It waits for no heartbeat.
+#[test]
+fn who_can_be_reached_again_gets_what_it_lacks_without_a_tick() {
+    let (mut crew, leader) = all_told(3);
+    let away = 1 + leader % 3;
+    crew.down.insert(away);
+    let index = commit(&mut crew, leader);
+    crew.down.remove(&away);
+    crew.settle();
+    assert!(crew.replica(away).commit() < index, "nobody has said that it is back");
+    crew.replica(leader).reachable(away);
+    crew.settle();
+    assert_eq!(crew.replica(away).commit(), index);
+}
+
 /// Nobody else needs to know.
 #[test]
 fn a_leader_without_others_has_nothing_to_tell() {
