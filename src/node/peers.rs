@@ -201,7 +201,7 @@ impl<M: Map> Node<M> {
             Stage::Free(formation) => Some(formation.peer_up(&peer)),
             Stage::Settling { .. } => None,
             Stage::Member(replica) => {
-                replica.reachable(raft_id);
+                replica.reconnected(raft_id);
                 None
             }
         };

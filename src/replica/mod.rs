@@ -177,6 +177,8 @@ pub struct Replica {
     held_committed: VecDeque<(u64, Committed)>,
     /// Bytes of entries that came since the last drain.
     undrained_len: usize,
+    /// A member has connected since the last heartbeat.
+    owes_heartbeat: bool,
     /// Term and vote of the last record.
     recorded_vote: (u64, u64),
     told: Told,
@@ -249,6 +251,7 @@ impl Replica {
             held: VecDeque::new(),
             held_committed: VecDeque::new(),
             undrained_len: 0,
+            owes_heartbeat: false,
             reads_asked_of: (0, 0),
             recorded_vote: (hard_state.term, hard_state.vote),
             told: Told::default(),
@@ -393,12 +396,10 @@ impl Replica {
         self.raw.report_unreachable(raft_id);
     }
 
-    /// A member can be reached, maybe again. A leader says so at once, and learns what the member lacks: it would not until
-    /// its next heartbeat.
-    pub fn reachable(&mut self, raft_id: u64) {
-        if self.leads() && self.raw.raft.prs().get(raft_id).is_some() {
-            self.raw.ping();
-        }
+    /// A member can be reached, maybe again: a leader sends its heartbeat at once, to all members. From the answer it learns what
+    /// that one lacks; else both would wait for the next one.
+    pub fn reconnected(&mut self, raft_id: u64) {
+        self.owes_heartbeat |= self.raw.raft.prs().get(raft_id).is_some();
     }
 
     /// A committed change of the membership is applied: gives the new membership. A leader that it leaves without a vote
@@ -433,6 +434,9 @@ impl Replica {
     pub fn drain(&mut self, now: Duration, out: &mut Outputs) {
         self.undrained_len = 0;
         self.raw.mut_store().free_some();
+        if std::mem::take(&mut self.owes_heartbeat) && self.leads() {
+            self.raw.ping();
+        }
         self.begin_reads(now);
         while self.raw.has_ready() {
             self.drain_one(out);

@@ -226,7 +226,7 @@ fn greet(reactor: &Reactor, client: &Client, hello: Hello) -> Result<Speaker, Re
     Ok(match (hello.role(), hello.from) {
         (Role::Peer, Some(from)) => {
             client.peer.set(Some(from.raft_id));
-            reactor.links.came(&from.name);
+            reactor.links.note_arrival(&from.name);
             Speaker::Peer(Arc::new(from))
         }
         _ => Speaker::Client,

@@ -3,7 +3,8 @@
 //!
 //! Each address at which the node wants a peer has a task; it ends when the address is wanted no longer. Who is at an
 //! address is known when it answers. A peer that is found at two addresses keeps the link that came up first, and the
-//! second task waits for the end of it. One that is found where another is wanted, and is wanted elsewhere, is let go.
+//! second task waits for the end of it. One that is found where another is wanted that is known, and is wanted elsewhere, is let
+//! go.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -32,8 +33,8 @@ use crate::wire::peer::{PeerFrame, peer_frame};
 
 /// A connection that does not come about in that time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longer than any round trip: an attempt that lasts longer was lost on the way, most likely because the peer's machine was
-/// not there yet. TCP asks again only after a second, and then after two.
+/// Longer than any round trip: an attempt at an address that lasts longer was most likely lost on the way, because the peer's
+/// machine was not there yet. TCP asks again only after a second, and then after two.
 const CONNECT_DOUBTED: Duration = Duration::from_millis(500);
 /// Between two attempts, at first and at most.
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
@@ -50,17 +51,26 @@ struct Link {
     outbox: Rc<Outbox>,
 }
 
+/// How often a peer has come to this node by itself since a link to it is wanted.
+#[derive(Default)]
+struct Arrivals {
+    count: u64,
+    /// Of the tasks that wait for the next time: one for each address of the peer, at most.
+    awaited_by: Vec<Waker>,
+}
+
 /// The links that are up, by the raft id that answered.
 #[derive(Default)]
 pub(super) struct Links {
     up: RefCell<HashMap<u64, Link>>,
     /// The addresses that a task keeps a link to.
     begun: RefCell<Vec<String>>,
-    /// There may be more that one is wanted to; and the task that looks for them.
+    /// There may be more addresses since the last look.
     is_told_to_look: Cell<bool>,
+    /// Of the task that looks.
     looking: Cell<Option<Waker>>,
-    /// Those that wait for a peer to come by itself, by its name.
-    awaiting: RefCell<HashMap<String, Waker>>,
+    /// Of those that links are wanted to, by their names.
+    arrivals: RefCell<HashMap<String, Arrivals>>,
 }
 
 impl Links {
@@ -105,53 +115,58 @@ impl Links {
     }
 
     /// A peer has come to this node, and so can be reached: its link need not wait any longer.
-    pub fn came(&self, name: &str) {
-        if let Some(waker) = self.awaiting.borrow_mut().remove(name) {
-            waker.wake();
+    pub fn note_arrival(&self, name: &str) {
+        // Whom no link is wanted to, nobody waits for.
+        if let Some(arrivals) = self.arrivals.borrow_mut().get_mut(name) {
+            arrivals.count += 1;
+            arrivals.awaited_by.drain(..).for_each(Waker::wake);
         }
     }
 
-    /// Ends when the peer has come, from the first poll on.
-    async fn comes(&self, name: &str) {
-        let mut begun = false;
+    /// How often the peer has come.
+    fn count_arrivals(&self, name: &str) -> u64 {
+        self.arrivals.borrow_mut().entry(name.to_owned()).or_default().count
+    }
+
+    /// Waits until the peer has come more often than `before`.
+    async fn arrival(&self, name: &str, before: u64) {
         poll_fn(|cx| {
-            let mut awaiting = self.awaiting.borrow_mut();
-            if begun && !awaiting.contains_key(name) {
+            let mut arrivals = self.arrivals.borrow_mut();
+            let arrivals = arrivals.entry(name.to_owned()).or_default();
+            if arrivals.count > before {
                 return Poll::Ready(());
             }
-            begun = true;
-            awaiting.insert(name.to_owned(), cx.waker().clone());
+            if !arrivals.awaited_by.iter().any(|waker| waker.will_wake(cx.waker())) {
+                arrivals.awaited_by.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await
     }
 
-    /// Makes an attempt to reach a peer. One that is [in doubt](CONNECT_DOUBTED) is given up for the next if the peer comes
-    /// by itself, or has come meanwhile.
-    async fn reach<T>(&self, name: &str, attempt: impl AsyncFn() -> T) -> T {
-        let reached = loop {
-            let ended = async { Some(attempt().await) };
-            let given_up = async {
-                future::zip(Timer::new(CONNECT_DOUBTED), self.comes(name)).await;
-                None
-            };
-            if let Some(reached) = future::or(ended, given_up).await {
-                break reached;
-            }
+    /// What an attempt to connect gives; `None` if it is [in doubt](CONNECT_DOUBTED) and the peer has come.
+    async fn unless_lost<T>(
+        &self,
+        name: &str,
+        before: u64,
+        attempt: impl Future<Output = T>,
+    ) -> Option<T> {
+        let ended = async { Some(attempt.await) };
+        let is_lost = async {
+            future::zip(Timer::new(CONNECT_DOUBTED), self.arrival(name, before)).await;
+            None
         };
-        self.awaiting.borrow_mut().remove(name);
-        reached
+        future::or(ended, is_lost).await
     }
 
-    /// Waits before the next attempt: for `pause`, or less if the peer comes by itself.
-    async fn pause(&self, name: &str, pause: Duration) {
+    /// Waits before the next attempt: for `pause`, or less if the peer comes, or has come since `before`.
+    async fn pause(&self, name: &str, before: u64, pause: Duration) {
         // In any case a little: two nodes that lose each other's links must not chase each other.
         Timer::new(BACK_OFF.start).await;
         let over = async {
             Timer::new(pause.saturating_sub(BACK_OFF.start)).await;
         };
-        future::or(self.comes(name), over).await;
-        self.awaiting.borrow_mut().remove(name);
+        future::or(self.arrival(name, before), over).await;
     }
 
     /// Ends all links; each is opened anew, with a new greeting.
@@ -177,6 +192,8 @@ impl Links {
 pub(super) async fn keep(reactor: Rc<Reactor>) {
     loop {
         let targets = reactor.node().link_targets();
+        let is_wanted = |name: &String| targets.iter().any(|target| target.name == *name);
+        reactor.links.arrivals.borrow_mut().retain(|name, _| is_wanted(name));
         for LinkTarget { address, .. } in targets {
             if !reactor.links.begun.borrow().contains(&address) {
                 reactor.links.begun.borrow_mut().push(address.clone());
@@ -201,8 +218,8 @@ async fn keep_one(reactor: &Reactor, address: &str) {
     let mut pause = BACK_OFF.start;
     let mut told = String::new();
     while let Some(name) = expected(reactor, address) {
-        let connected = reactor.links.reach(&name, || connect(address)).await;
-        let ended = match connected {
+        let before = reactor.links.count_arrivals(&name);
+        let ended = match connect(&reactor.links, &name, before, address).await {
             Ok(stream) => link(reactor, address, stream, &mut pause).await,
             Err(why) => Err(why),
         };
@@ -215,7 +232,7 @@ async fn keep_one(reactor: &Reactor, address: &str) {
             }
             Err(why) => tell(&mut told, &name, address, why),
         }
-        reactor.links.pause(&name, pause).await;
+        reactor.links.pause(&name, before, pause).await;
         pause = (pause * 2).min(BACK_OFF.end);
     }
     reactor.links.begun.borrow_mut().retain(|begun| begun != address);
@@ -229,13 +246,21 @@ fn tell(told: &mut String, name: &str, address: &str, why: String) {
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, String> {
+/// Tries one address of the peer after the other.
+async fn connect(
+    links: &Links,
+    name: &str,
+    before: u64,
+    address: &str,
+) -> Result<TcpStream, String> {
     let resolved = resolve(address).await;
     let mut last = "the name has no address".to_owned();
     for address in resolved.map_err(|e| format!("the name cannot be resolved: {e}"))? {
-        match TcpStream::connect_timeout(address, CONNECT_TIMEOUT).await {
-            Ok(stream) => return Ok(stream),
-            Err(e) => last = e.to_string(),
+        let attempt = TcpStream::connect_timeout(address, CONNECT_TIMEOUT);
+        match links.unless_lost(name, before, attempt).await {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(e)) => last = e.to_string(),
+            None => last = "no answer, though it has come by itself".to_owned(),
         }
     }
     Err(last)
@@ -356,29 +381,43 @@ async fn welcome(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
+    fn run<T>(test: impl Future<Output = T>) -> T {
+        glommio::LocalExecutorBuilder::default().make().unwrap().run(test)
+    }
+
     #[test]
-    fn an_attempt_in_doubt_is_given_up_when_the_peer_comes() {
-        glommio::LocalExecutorBuilder::default().make().unwrap().run(async {
+    fn an_attempt_is_lost_if_the_peer_has_come_meanwhile() {
+        run(async {
             let links = Links::default();
-            let attempts = Cell::new(0);
-            let attempt = async || {
-                attempts.set(attempts.get() + 1);
-                if attempts.get() == 1 {
-                    // Lost on the way.
-                    std::future::pending::<()>().await;
-                }
-            };
-            let reached = links.reach("b", attempt);
-            let comes = async {
-                glommio::yield_if_needed().await;
-                links.came("a");
-                links.came("b");
-            };
-            future::zip(reached, comes).await;
-            assert_eq!(attempts.get(), 2);
-            assert!(links.awaiting.borrow().is_empty());
+            let before = links.count_arrivals("b");
+            let mut lost = pin!(links.unless_lost("b", before, std::future::pending::<()>()));
+            links.note_arrival("a");
+            assert!(future::poll_once(&mut lost).await.is_none());
+            links.note_arrival("b");
+            assert_eq!(lost.await, None);
+            assert_eq!(links.unless_lost("b", before, async { 7 }).await, Some(7));
+        });
+    }
+
+    /// Before the first poll, too, and for both of its addresses.
+    #[test]
+    fn whoever_waits_for_a_peer_hears_of_its_arrival() {
+        run(async {
+            let links = Links::default();
+            let before = links.count_arrivals("b");
+            let [mut one, mut two] = [(); 2].map(|()| Box::pin(links.arrival("b", before)));
+            assert!(future::poll_once(&mut one).await.is_none());
+            links.note_arrival("b");
+            future::zip(&mut one, &mut two).await;
+            let mut next = pin!(links.arrival("b", before + 1));
+            assert!(future::poll_once(&mut next).await.is_none(), "each arrival counts once");
+            assert_eq!(links.arrivals.borrow()["b"].awaited_by.len(), 1);
+            assert!(future::poll_once(&mut next).await.is_none());
+            assert_eq!(links.arrivals.borrow()["b"].awaited_by.len(), 1);
         });
     }
 }

@@ -334,6 +334,7 @@ impl<M: Map> Node<M> {
         assert!(self.to_apply.is_empty(), "entries are committed before the snapshot is applied");
         let old = std::mem::replace(&mut self.store, *store);
         self.state = state;
+        self.effects.targets_changed = true;
         self.digests.forget_own();
         self.end_audit();
         let applied = self.store.applied();

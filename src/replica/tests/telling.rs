@@ -101,7 +101,7 @@ fn who_can_be_reached_again_gets_what_it_lacks_without_a_tick() {
     crew.down.remove(&away);
     crew.settle();
     assert!(crew.replica(away).commit() < index, "nobody has said that it is back");
-    crew.replica(leader).reachable(away);
+    crew.replica(leader).reconnected(away);
     crew.settle();
     assert_eq!(crew.replica(away).commit(), index);
 }
