@@ -19,7 +19,7 @@ impl World {
         let Some(replica) = process.node.replica() else { return };
         let store = process.node.store();
         let applied = store.applied().index;
-        watch.configurations.applied(applied, store.membership());
+        watch.configurations.applied(store.applied(), store.membership());
         let same = match *is_marred {
             true => Ok(()),
             false => watch.states.applied(name, applied, store.digest()),

@@ -1,9 +1,12 @@
 //! The configurations of the cluster in the order in which they took effect, as far as anybody has applied them. No leader
 //! proposes one in which it has no vote.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 
 use super::Finding;
+use crate::store::Applied;
 use crate::wire::log::conf_change::{Kind, Step};
 use crate::wire::log::{ConfChange, ConfState, Entry, EntryKind, Membership};
 
@@ -13,18 +16,22 @@ pub struct Configurations {
     /// The last, and the one before.
     last: [Option<Membership>; 2],
     /// How far anybody has applied.
-    applied: u64,
-    /// The last change that is in any log.
-    last_change: u64,
+    applied: Applied,
+    /// The changes that are in any log and not applied, by term and index.
+    on_their_way: BTreeSet<(u64, u64)>,
 }
 
 impl Configurations {
-    /// A node has applied up to `index`, where this is the membership.
-    pub fn applied(&mut self, index: u64, membership: Option<&Membership>) {
-        if index <= self.applied {
+    /// A node has applied so far, where this is the membership.
+    pub fn applied(&mut self, applied: Applied, membership: Option<&Membership>) {
+        if applied.index <= self.applied.index {
             return;
         }
-        self.applied = index;
+        self.applied = applied;
+        // One of an older term that stands further on never takes effect: every leader to come has what is applied, and in a
+        // log no term is below the one before.
+        let may_come = |&(term, index): &(u64, u64)| index > applied.index && term >= applied.term;
+        self.on_their_way.retain(may_come);
         if membership != self.last[0].as_ref() {
             self.last.swap(0, 1);
             self.last[0] = membership.cloned();
@@ -36,7 +43,9 @@ impl Configurations {
         if entry.kind() != EntryKind::ConfChange {
             return Ok(());
         }
-        self.last_change = self.last_change.max(entry.index);
+        if entry.index > self.applied.index && entry.term >= self.applied.term {
+            self.on_their_way.insert((entry.term, entry.index));
+        }
         let change = ConfChange::decode(&entry.data[..]).map_err(|error| error.to_string())?;
         let takes_vote =
             |step: &Step| Some(step.raft_id) == leader && step.kind() != Kind::AddVoter;
@@ -64,6 +73,34 @@ impl Configurations {
 
     /// Whether a change is on its way that nobody has applied.
     pub fn is_changing(&self) -> bool {
-        self.last_change > self.applied
+        !self.on_their_way.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(term: u64, index: u64) -> Entry {
+        let data = ConfChange::default().encode_to_vec().into();
+        Entry { term, index, kind: EntryKind::ConfChange.into(), data }
+    }
+
+    #[test]
+    fn a_change_that_was_lost_is_not_waited_for() {
+        let mut configurations = Configurations::default();
+        configurations.applied(Applied { index: 5, term: 1 }, None);
+        configurations.durable(&change(1, 7), None).unwrap();
+        assert!(configurations.is_changing());
+        configurations.applied(Applied { index: 6, term: 1 }, None);
+        assert!(configurations.is_changing());
+        // Another leader has put something else there, or will.
+        configurations.applied(Applied { index: 7, term: 2 }, None);
+        configurations.durable(&change(1, 8), None).unwrap();
+        assert!(!configurations.is_changing());
+        configurations.durable(&change(2, 8), None).unwrap();
+        assert!(configurations.is_changing());
+        configurations.applied(Applied { index: 8, term: 2 }, None);
+        assert!(!configurations.is_changing());
     }
 }
