@@ -177,7 +177,7 @@ pub struct Replica {
     held_committed: VecDeque<(u64, Committed)>,
     /// Bytes of entries that came since the last drain.
     undrained_len: usize,
-    /// A member has connected since the last heartbeat.
+    /// A member has connected since the last drain.
     owes_heartbeat: bool,
     /// Term and vote of the last record.
     recorded_vote: (u64, u64),

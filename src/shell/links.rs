@@ -128,12 +128,13 @@ impl Links {
         self.arrivals.borrow_mut().entry(name.to_owned()).or_default().count
     }
 
-    /// Waits until the peer has come more often than `before`.
+    /// Waits until the peer has come since that was `before`. (A count that begins anew, as of a peer that was not wanted for a
+    /// while, is taken for an arrival: that costs one early attempt.)
     async fn arrival(&self, name: &str, before: u64) {
         poll_fn(|cx| {
             let mut arrivals = self.arrivals.borrow_mut();
             let arrivals = arrivals.entry(name.to_owned()).or_default();
-            if arrivals.count > before {
+            if arrivals.count != before {
                 return Poll::Ready(());
             }
             if !arrivals.awaited_by.iter().any(|waker| waker.will_wake(cx.waker())) {

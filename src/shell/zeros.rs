@@ -38,7 +38,7 @@ pub(super) fn create(path: &Path, len_bytes: u64, within: Duration) -> io::Resul
         Err(error) => return Err(error.into()),
     }
     let pieces = len_bytes.div_ceil(PIECE_LEN as u64).max(1) as u32;
-    let each = within.div_f64(pieces.into());
+    let each = within / pieces;
     let started = Instant::now();
     let mut due = Duration::ZERO;
     let mut offset = 0;
