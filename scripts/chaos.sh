@@ -278,7 +278,8 @@ addresses_from() {
 # them and not all.
 write_on() {
     local writer=$1 key value begun
-    while [[ ! -e $work/stop ]] && read -r key value; do
+    # Not for longer than the script itself, however that ended.
+    while [[ ! -e $work/stop ]] && kill -0 $$ 2>/dev/null && read -r key value; do
         addresses_from "$writer"
         begun=$EPOCHREALTIME
         if "$phalanx" put "$key" "$value" --addr "$joined" --timeout "$WRITE_WITHIN" >/dev/null 2>"$work/error.$writer"; then
@@ -485,7 +486,7 @@ remove_keys() {
 # Brings back what is down, has the writers end, and says how it went; whatever made it end.
 finish() {
     local code=$? names_down=("${stopped[@]}")
-    trap '' INT TERM
+    trap '' INT TERM HUP PIPE
     set +e
     if ((${#names_down[@]})); then
         say "bringing back $(described "${names_down[@]}")"
@@ -510,6 +511,9 @@ main() {
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    # A terminal, or a reader of what is said, that is gone.
+    trap 'exit 129' HUP
+    trap 'exit 141' PIPE
     RANDOM=$seed
     prefix=chaos/$(date +%Y%m%d-%H%M%S)-$$/
 

@@ -64,6 +64,9 @@ pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 pub const PEERS_MAX: usize = 64;
 /// Addresses that a node keeps connections to: of each peer up to three, as the log, PEERS and gossip tell them.
 pub const LINK_TARGETS_MAX: usize = 3 * PEERS_MAX;
+/// Names that are looked up at a time, each by a thread: of every link and seed, and as many again that nobody waits for any
+/// longer.
+pub const LOOKUPS_MAX: usize = 2 * (LINK_TARGETS_MAX + GOSSIP_SEEDS_MAX);
 /// Connections beyond [`CLIENTS_MAX`], for peers.
 pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;
 /// Identities that a node remembers having been greeted by.

@@ -93,6 +93,31 @@ wait "$pid" || code=$?
 has "$(<said)" "lost = 0"
 eventually 10 all_run
 
+testing "Ctrl-C is heeded, too, when nobody reads any longer what is said"
+none_writes() { ! pgrep -f "scripts/chaos.sh ./data" >/dev/null; }
+mkfifo pipe
+head -n 1 pipe >said &
+env --default-signal=INT,PIPE "$root/scripts/chaos.sh" ./data 127.0.0.1:9000 --target local --rounds 100 --down 2 >pipe 2>&1 &
+pid=$!
+eventually 30 some_are_down
+kill -INT "$pid"
+code=0
+wait "$pid" || code=$?
+((code == 130))
+has "$(<said)" "5 nodes, of which 5 vote"
+eventually 10 all_run
+none_writes
+phalanx del --prefix chaos/ --addr 127.0.0.1:9000 >/dev/null
+
+testing "its writers end with it, when it is killed"
+begin --rounds 100 --down 1
+pid=$!
+eventually 30 first_key
+kill -KILL "$pid"
+wait "$pid" || true
+eventually 30 none_writes
+mesh up
+
 testing "what it refuses"
 chaos 2 --down 3
 has "$said" "of 5 voters 2 may be down at once, and not 3"

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
@@ -23,6 +23,11 @@ use crate::error::{Error, Result};
 use crate::log::segment::file_name;
 use crate::metrics::Histogram;
 use crate::node::LogWrite;
+
+/// A write that takes longer is told: no write of a client is acknowledged sooner.
+const SLOW: Duration = Duration::from_millis(500);
+/// How often, unless it takes longer than the one that was told last.
+const TELL_SLOW_EVERY: Duration = Duration::from_secs(60);
 
 /// From the kernel's asm-generic/fcntl.h, which Linux has on every machine that glommio runs on.
 const O_DSYNC: i32 = 0o10000;
@@ -41,6 +46,8 @@ pub(super) struct LogDisk {
     waker: Cell<Option<Waker>>,
     /// How long the writes took.
     pub latency: RefCell<Histogram>,
+    /// The last that was told of: when, and how long it took.
+    told_slow: Cell<Option<(Instant, Duration)>>,
 }
 
 impl LogDisk {
@@ -51,6 +58,7 @@ impl LogDisk {
             submitted: RefCell::default(),
             waker: Cell::default(),
             latency: RefCell::default(),
+            told_slow: Cell::default(),
         }
     }
 
@@ -71,11 +79,24 @@ impl LogDisk {
             let begun = Instant::now();
             match self.write(write).await {
                 Ok(()) => {
-                    self.latency.borrow_mut().record_us(begun.elapsed().as_micros() as u64);
+                    self.note_duration(begun.elapsed());
                     reactor.post(Input::Written(sequence));
                 }
                 Err(error) => return reactor.fail(error),
             }
+        }
+    }
+
+    fn note_duration(&self, took: Duration) {
+        self.latency.borrow_mut().record_us(took.as_micros() as u64);
+        let now = Instant::now();
+        if is_worth_telling(took, now, self.told_slow.get()) {
+            self.told_slow.set(Some((now, took)));
+            log::warn!(
+                "a write to the log took {} ms, and all writes that came meanwhile waited for it: the disk is slow, or busy with \
+                 something else",
+                took.as_millis()
+            );
         }
     }
 
@@ -158,5 +179,26 @@ impl LogDisk {
 
     fn path(&self, ordinal: u64) -> PathBuf {
         self.directory.join(file_name(ordinal))
+    }
+}
+
+fn is_worth_telling(took: Duration, now: Instant, told: Option<(Instant, Duration)>) -> bool {
+    let is_news = |(at, before)| took > before || now - at >= TELL_SLOW_EVERY;
+    took >= SLOW && told.is_none_or(is_news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_writes_are_told_now_and_then() {
+        let told_at = Instant::now();
+        let told = Some((told_at, SLOW));
+        assert!(is_worth_telling(SLOW, told_at, None));
+        assert!(!is_worth_telling(SLOW - Duration::from_nanos(1), told_at, None));
+        assert!(!is_worth_telling(SLOW, told_at, told));
+        assert!(is_worth_telling(2 * SLOW, told_at, told));
+        assert!(is_worth_telling(SLOW, told_at + TELL_SLOW_EVERY, told));
     }
 }

@@ -34,7 +34,7 @@ use crate::wire::peer::{PeerFrame, peer_frame};
 /// A connection that does not come about in that time is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longer than any round trip: an attempt at an address that lasts longer was most likely lost on the way, because the peer's
-/// machine was not there yet. TCP asks again only after a second, and then after two.
+/// machine was not there yet. TCP asks again only after a second, and then after two; a resolver after five.
 const CONNECT_DOUBTED: Duration = Duration::from_millis(500);
 /// Between two attempts, at first and at most.
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
@@ -145,7 +145,7 @@ impl Links {
         .await
     }
 
-    /// What an attempt to connect gives; `None` if it is [in doubt](CONNECT_DOUBTED) and the peer has come.
+    /// What an attempt to look up or to connect gives; `None` if it is [in doubt](CONNECT_DOUBTED) and the peer has come.
     async fn unless_lost<T>(
         &self,
         name: &str,
@@ -254,9 +254,15 @@ async fn connect(
     before: u64,
     address: &str,
 ) -> Result<TcpStream, String> {
-    let resolved = resolve(address).await;
+    // The name of a peer that is away may be unknown to the nearest name server, which asks others, and waits for them.
+    let resolved = match links.unless_lost(name, before, resolve(address)).await {
+        Some(resolved) => resolved.map_err(|e| format!("the name cannot be resolved: {e}"))?,
+        None => {
+            return Err("no answer from the name server, though it has come by itself".to_owned());
+        }
+    };
     let mut last = "the name has no address".to_owned();
-    for address in resolved.map_err(|e| format!("the name cannot be resolved: {e}"))? {
+    for address in resolved {
         let attempt = TcpStream::connect_timeout(address, CONNECT_TIMEOUT);
         match links.unless_lost(name, before, attempt).await {
             Some(Ok(stream)) => return Ok(stream),
