@@ -5,7 +5,7 @@
 # It promises:
 # - Never are more nodes down than leave a majority, and no round begins before all nodes have caught up.
 # - What is said to be lost is lost: acknowledged, and not there in a linearizable read that began later.
-# - However it ends, the nodes that it took down are brought back.
+# - However it ends, its writers end, and the nodes that it took down are brought back; these not if it is killed by SIGKILL.
 #
 # It needs bash 5, awk, and the command line `phalanx`; and `fly`, `docker` or scripts/local-mesh.sh to restart nodes with.
 set -euo pipefail
@@ -40,7 +40,8 @@ Usage: scripts/chaos.sh APP ADDR [OPTIONS]
 
   PHALANX_BIN_DIR              where phalanx is (target/release, target/debug, PATH)
 
-Exit codes: 0 nothing was lost, 1 something was, or the cluster did not go on, 2 wrong usage, 130 interrupted.
+Exit codes: 0 nothing was lost, 1 something was, or the cluster did not go on, 2 wrong usage, 130 interrupted (129,
+141, 143: by SIGHUP, SIGPIPE, SIGTERM).
 
   scripts/chaos.sh phalanx "[fdaa::1]:9000"
   scripts/chaos.sh ./data 127.0.0.1:9000 --target local --rounds 5 --down 2 --kill
@@ -273,13 +274,18 @@ addresses_from() {
     joined="${all[*]:first},${all[*]:0:first}"
 }
 
+# Whether the script has not ended, in whatever way.
+goes_on() {
+    local state
+    read -r _ _ state _ <"/proc/$$/stat" && [[ $state != Z ]]
+} 2>/dev/null
+
 # A writer: writes one key after the other, and notes what became of each. It goes to the same node first each time, the other
 # writers to others: so a node that is slow to answer, as one that has just started and knows no leader yet, holds up one of
 # them and not all.
 write_on() {
     local writer=$1 key value begun
-    # Not for longer than the script itself, however that ended.
-    while [[ ! -e $work/stop ]] && kill -0 $$ 2>/dev/null && read -r key value; do
+    while [[ ! -e $work/stop ]] && goes_on && read -r key value; do
         addresses_from "$writer"
         begun=$EPOCHREALTIME
         if "$phalanx" put "$key" "$value" --addr "$joined" --timeout "$WRITE_WITHIN" >/dev/null 2>"$work/error.$writer"; then

@@ -64,8 +64,8 @@ pub const PEER_UNSENT_MAX: usize = 32 * MIB;
 pub const PEERS_MAX: usize = 64;
 /// Addresses that a node keeps connections to: of each peer up to three, as the log, PEERS and gossip tell them.
 pub const LINK_TARGETS_MAX: usize = 3 * PEERS_MAX;
-/// Names that are looked up at a time, each by a thread: of every link and seed, and as many again that nobody waits for any
-/// longer.
+/// Names that are looked up at a time, each by a thread: as many as two for every link and seed, those that nobody waits for any
+/// longer included.
 pub const LOOKUPS_MAX: usize = 2 * (LINK_TARGETS_MAX + GOSSIP_SEEDS_MAX);
 /// Connections beyond [`CLIENTS_MAX`], for peers.
 pub const PEER_INBOUND_MAX: usize = 2 * PEERS_MAX;

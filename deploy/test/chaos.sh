@@ -94,6 +94,7 @@ has "$(<said)" "lost = 0"
 eventually 10 all_run
 
 testing "Ctrl-C is heeded, too, when nobody reads any longer what is said"
+none_restarts() { ! pgrep -f local-mesh.sh >/dev/null; }
 none_writes() { ! pgrep -f "scripts/chaos.sh ./data" >/dev/null; }
 mkfifo pipe
 head -n 1 pipe >said &
@@ -106,7 +107,7 @@ wait "$pid" || code=$?
 ((code == 130))
 has "$(<said)" "5 nodes, of which 5 vote"
 eventually 10 all_run
-none_writes
+eventually 10 none_writes
 phalanx del --prefix chaos/ --addr 127.0.0.1:9000 >/dev/null
 
 testing "its writers end with it, when it is killed"
@@ -116,7 +117,9 @@ eventually 30 first_key
 kill -KILL "$pid"
 wait "$pid" || true
 eventually 30 none_writes
+eventually 60 none_restarts
 mesh up
+eventually 10 all_run
 
 testing "what it refuses"
 chaos 2 --down 3

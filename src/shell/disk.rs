@@ -24,9 +24,9 @@ use crate::log::segment::file_name;
 use crate::metrics::Histogram;
 use crate::node::LogWrite;
 
-/// A write that takes longer is told: no write of a client is acknowledged sooner.
+/// A write that takes as long is told: a leader acknowledges no write of a client before its own disk has it.
 const SLOW: Duration = Duration::from_millis(500);
-/// How often, unless it takes longer than the one that was told last.
+/// How often, unless it takes twice as long as the one that was told last.
 const TELL_SLOW_EVERY: Duration = Duration::from_secs(60);
 
 /// From the kernel's asm-generic/fcntl.h, which Linux has on every machine that glommio runs on.
@@ -93,8 +93,8 @@ impl LogDisk {
         if is_worth_telling(took, now, self.told_slow.get()) {
             self.told_slow.set(Some((now, took)));
             log::warn!(
-                "a write to the log took {} ms, and all writes that came meanwhile waited for it: the disk is slow, or busy with \
-                 something else",
+                "a write to the log took {} ms, and what came meanwhile waited for it: the disk is slow or busy with something \
+                 else, or this process was kept from running",
                 took.as_millis()
             );
         }
@@ -183,7 +183,7 @@ impl LogDisk {
 }
 
 fn is_worth_telling(took: Duration, now: Instant, told: Option<(Instant, Duration)>) -> bool {
-    let is_news = |(at, before)| took > before || now - at >= TELL_SLOW_EVERY;
+    let is_news = |(at, before)| took >= 2 * before || now - at >= TELL_SLOW_EVERY;
     took >= SLOW && told.is_none_or(is_news)
 }
 
@@ -197,7 +197,7 @@ mod tests {
         let told = Some((told_at, SLOW));
         assert!(is_worth_telling(SLOW, told_at, None));
         assert!(!is_worth_telling(SLOW - Duration::from_nanos(1), told_at, None));
-        assert!(!is_worth_telling(SLOW, told_at, told));
+        assert!(!is_worth_telling(SLOW * 3 / 2, told_at, told));
         assert!(is_worth_telling(2 * SLOW, told_at, told));
         assert!(is_worth_telling(SLOW, told_at + TELL_SLOW_EVERY, told));
     }

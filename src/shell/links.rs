@@ -8,7 +8,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -145,7 +147,7 @@ impl Links {
         .await
     }
 
-    /// What an attempt to look up or to connect gives; `None` if it is [in doubt](CONNECT_DOUBTED) and the peer has come.
+    /// What a lookup or an attempt to connect gives; `None` if it is [in doubt](CONNECT_DOUBTED) and the peer has come.
     async fn unless_lost<T>(
         &self,
         name: &str,
@@ -247,6 +249,29 @@ fn tell(told: &mut String, name: &str, address: &str, why: String) {
     }
 }
 
+/// Looks up the peer's addresses. The name of one that is away may be unknown to the nearest name server, which then asks others
+/// and waits for them, though it knows it by now: so a lookup that is in doubt when the peer comes is made again. What either
+/// finds holds.
+async fn look_up<A, L: Future<Output = io::Result<A>>>(
+    links: &Links,
+    name: &str,
+    before: u64,
+    lookup: impl Fn() -> L,
+) -> io::Result<A> {
+    let mut first = pin!(lookup());
+    if let Some(answer) = links.unless_lost(name, before, &mut first).await {
+        return answer;
+    }
+    let found_first = async {
+        match first.await {
+            Ok(addresses) => Ok(addresses),
+            // Of the time in which the peer was away.
+            Err(_) => pending().await,
+        }
+    };
+    future::or(lookup(), found_first).await
+}
+
 /// Tries one address of the peer after the other.
 async fn connect(
     links: &Links,
@@ -254,15 +279,9 @@ async fn connect(
     before: u64,
     address: &str,
 ) -> Result<TcpStream, String> {
-    // The name of a peer that is away may be unknown to the nearest name server, which asks others, and waits for them.
-    let resolved = match links.unless_lost(name, before, resolve(address)).await {
-        Some(resolved) => resolved.map_err(|e| format!("the name cannot be resolved: {e}"))?,
-        None => {
-            return Err("no answer from the name server, though it has come by itself".to_owned());
-        }
-    };
+    let resolved = look_up(links, name, before, || resolve(address)).await;
     let mut last = "the name has no address".to_owned();
-    for address in resolved {
+    for address in resolved.map_err(|e| format!("the name cannot be resolved: {e}"))? {
         let attempt = TcpStream::connect_timeout(address, CONNECT_TIMEOUT);
         match links.unless_lost(name, before, attempt).await {
             Some(Ok(stream)) => return Ok(stream),
@@ -388,8 +407,6 @@ async fn welcome(
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use super::*;
 
     fn run<T>(test: impl Future<Output = T>) -> T {
@@ -401,13 +418,53 @@ mod tests {
         run(async {
             let links = Links::default();
             let before = links.count_arrivals("b");
-            let mut lost = pin!(links.unless_lost("b", before, std::future::pending::<()>()));
+            let mut lost = pin!(links.unless_lost("b", before, pending::<()>()));
             links.note_arrival("a");
             assert!(future::poll_once(&mut lost).await.is_none());
             links.note_arrival("b");
             assert_eq!(lost.await, None);
             assert_eq!(links.unless_lost("b", before, async { 7 }).await, Some(7));
         });
+    }
+
+    /// Looks up "b" twice, of which the first takes until the second is made, and gives what is found.
+    fn found(first: io::Result<u32>, second: impl Future<Output = io::Result<u32>>) -> u32 {
+        run(async {
+            let links = Links::default();
+            let before = links.count_arrivals("b");
+            let made_again = Cell::new(false);
+            let first = Cell::new(Some(async {
+                poll_fn(|_| if made_again.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+                first
+            }));
+            let second = Cell::new(Some(second));
+            let lookup = || {
+                let (first, second) = match first.take() {
+                    Some(first) => (Some(first), None),
+                    None => (None, second.take()),
+                };
+                made_again.set(second.is_some());
+                async {
+                    match first {
+                        Some(first) => first.await,
+                        None => second.expect("two are made").await,
+                    }
+                }
+            };
+            links.note_arrival("b");
+            look_up(&links, "b", before, lookup).await.unwrap()
+        })
+    }
+
+    #[test]
+    fn a_lookup_in_doubt_is_made_again_when_the_peer_has_come() {
+        let unknown = || Err(io::Error::other("unknown"));
+        assert_eq!(found(Ok(1), pending()), 1);
+        let later = async {
+            future::yield_now().await;
+            Ok(2)
+        };
+        assert_eq!(found(unknown(), later), 2);
     }
 
     /// Before the first poll, too, and for both of its addresses.
