@@ -251,7 +251,7 @@ fn tell(told: &mut String, name: &str, address: &str, why: String) {
 
 /// Looks up the peer's addresses. The name of one that is away may be unknown to the nearest name server, which then asks others
 /// and waits for them, though it knows it by now: so a lookup that is in doubt when the peer comes is made again. What either
-/// finds holds.
+/// finds holds; an error of the second ends both.
 async fn look_up<A, L: Future<Output = io::Result<A>>>(
     links: &Links,
     name: &str,
