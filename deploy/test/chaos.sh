@@ -82,32 +82,30 @@ has "$(<said)" "lost = 1"
 all_run
 phalanx del --prefix chaos/ --addr 127.0.0.1:9000 >/dev/null
 
-testing "Ctrl-C while nodes are down brings them back"
-begin --rounds 100 --down 2
-pid=$!
-eventually 30 some_are_down
-kill -INT "$pid"
-code=0
-wait "$pid" || code=$?
-((code == 130))
-has "$(<said)" "lost = 0"
-eventually 10 all_run
-
-testing "Ctrl-C is heeded, too, when nobody reads any longer what is said"
 none_restarts() { ! pgrep -f local-mesh.sh >/dev/null; }
 none_writes() { ! pgrep -f "scripts/chaos.sh ./data" >/dev/null; }
+# Interrupts the one that was begun while nodes are down.
+interrupt() {
+    local code=0
+    eventually 30 some_are_down
+    kill -INT "$1"
+    wait "$1" || code=$?
+    ((code == 130))
+    eventually 10 all_run
+    eventually 10 none_writes
+}
+
+testing "Ctrl-C while nodes are down brings them back"
+begin --rounds 100 --down 2
+interrupt "$!"
+has "$(<said)" "lost = 0"
+
+testing "Ctrl-C is heeded, too, when nobody reads any longer what is said"
 mkfifo pipe
 head -n 1 pipe >said &
 env --default-signal=INT,PIPE "$root/scripts/chaos.sh" ./data 127.0.0.1:9000 --target local --rounds 100 --down 2 >pipe 2>&1 &
-pid=$!
-eventually 30 some_are_down
-kill -INT "$pid"
-code=0
-wait "$pid" || code=$?
-((code == 130))
+interrupt "$!"
 has "$(<said)" "5 nodes, of which 5 vote"
-eventually 10 all_run
-eventually 10 none_writes
 phalanx del --prefix chaos/ --addr 127.0.0.1:9000 >/dev/null
 
 testing "its writers end with it, when it is killed"

@@ -407,6 +407,8 @@ async fn welcome(
 
 #[cfg(test)]
 mod tests {
+    use futures_lite::FutureExt;
+
     use super::*;
 
     fn run<T>(test: impl Future<Output = T>) -> T {
@@ -432,23 +434,18 @@ mod tests {
         run(async {
             let links = Links::default();
             let before = links.count_arrivals("b");
-            let made_again = Cell::new(false);
-            let first = Cell::new(Some(async {
-                poll_fn(|_| if made_again.get() { Poll::Ready(()) } else { Poll::Pending }).await;
-                first
-            }));
-            let second = Cell::new(Some(second));
+            let made = Cell::new(0);
+            let (first, second) = (Cell::new(Some(first)), Cell::new(Some(second)));
             let lookup = || {
-                let (first, second) = match first.take() {
-                    Some(first) => (Some(first), None),
-                    None => (None, second.take()),
-                };
-                made_again.set(second.is_some());
-                async {
-                    match first {
-                        Some(first) => first.await,
-                        None => second.expect("two are made").await,
+                made.set(made.get() + 1);
+                match made.get() {
+                    1 => async {
+                        poll_fn(|_| if made.get() == 2 { Poll::Ready(()) } else { Poll::Pending })
+                            .await;
+                        first.take().expect("it is polled to its end once")
                     }
+                    .boxed_local(),
+                    _ => second.take().expect("two are made").boxed_local(),
                 }
             };
             links.note_arrival("b");
