@@ -87,6 +87,7 @@ fn exchange(mut stream: TcpStream, deadline: Instant) -> io::Result<Vec<u8>> {
     loop {
         stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut chunk) {
+            Ok(0) if answer.is_empty() => return Err(io::ErrorKind::ConnectionAborted.into()),
             Ok(0) => return Ok(answer),
             Ok(len) if answer.len() + len <= HEALTH_LEN_MAX => answer.extend(&chunk[..len]),
             Ok(_) => return Err(io::Error::other("it says more than any node")),
@@ -187,9 +188,14 @@ mod tests {
 
     #[test]
     fn others_are_no_nodes() {
-        for answer in [&b"HTTP/1.1 404 Not Found\r\n\r\n"[..], b"SSH-2.0\r\n\r\n", b"\xff", b""] {
+        for answer in [&b"HTTP/1.1 404 Not Found\r\n\r\n"[..], b"SSH-2.0\r\n\r\n", b"\xff"] {
             assert_unhealthy(answered(answer, false).0, "is no node of Phalanx");
         }
+    }
+
+    #[test]
+    fn who_ends_before_the_answer_is_not_there() {
+        assert_unhealthy(answered(b"", false).0, "no node answers at 127.0.0.1:");
     }
 
     #[test]
