@@ -115,9 +115,10 @@ find_phalanx() {
 
 # ---- Where the nodes run. Each target stops, starts and restarts nodes by name, and may know better addresses. ----
 
-# Runs a command of a target. What it prints is of interest if it fails.
+# Runs a command of a target. What it prints is of interest if it fails. Ctrl-C in a terminal goes to it too: half done, it
+# would leave nodes that go down when they were already brought back.
 run() {
-    if ! "$@" >"$work/command.log" 2>&1; then
+    if ! (trap '' INT HUP; exec "$@") >"$work/command.log" 2>&1; then
         cat "$work/command.log" >&2
         fail "this failed: $*"
     fi

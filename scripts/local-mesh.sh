@@ -69,6 +69,15 @@ pid_of() {
     printf '%d' "$pid"
 }
 
+# Whether a process is gone to its last thread. Its command line is empty as soon as the first has ended, when another may still
+# wait for the disk, and keep the data's lock and the ports.
+has_ended() {
+    [[ -e /proc/$1 ]] || return 0
+    grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null || return 1
+    local threads=("/proc/$1/task/"*)
+    ((${#threads[@]} == 1))
+}
+
 # Whether it is the node's own process that listens at its address: another mesh may have taken that.
 serves() {
     local pid sockets inode
@@ -99,12 +108,16 @@ peers_of() {
     printf '%s' "${peers[*]-}"
 }
 
-# Starts a node, in a process group of its own: Ctrl-C is for this script, which knows what to do.
+# Starts a node, in a process group of its own: Ctrl-C is for this script, which knows what to do. It outlives the terminal.
 start() {
     local i=$1 pid
     set -m
-    NODE_ID=node-$i PEERS=$(peers_of "$i") DATA_DIR=$mesh_dir/$i GRPC_ADDR=127.0.0.1:900$i DEBUG_ADDR=127.0.0.1:808$i \
-        TICK_MS=100 ELECTION=10 HEARTBEAT=3 nohup "$server" >>"$(log_file "$i")" 2>&1 </dev/null &
+    # Not by nohup: its command line names the server, too, and is empty for a moment when it becomes that.
+    (
+        trap '' HUP
+        NODE_ID=node-$i PEERS=$(peers_of "$i") DATA_DIR=$mesh_dir/$i GRPC_ADDR=127.0.0.1:900$i DEBUG_ADDR=127.0.0.1:808$i \
+            TICK_MS=100 ELECTION=10 HEARTBEAT=3 exec "$server"
+    ) >>"$(log_file "$i")" 2>&1 </dev/null &
     pid=$!
     disown
     set +m
@@ -117,21 +130,22 @@ start() {
 
 # Ends these nodes with a signal, and waits until they are gone. After SIGTERM they hand over what they lead.
 end() {
-    local signal=$1 i pid left deadline=$((SECONDS + STOPPED_WITHIN_S))
+    local signal=$1 i pid pids=() left deadline=$((SECONDS + STOPPED_WITHIN_S))
     shift
     for i in "$@"; do
-        if pid=$(pid_of "$i"); then kill "-$signal" "$pid" 2>/dev/null || true; fi
+        if pids[i]=$(pid_of "$i"); then kill "-$signal" "${pids[i]}" 2>/dev/null || true; fi
     done
     for i in "$@"; do
-        while pid=$(pid_of "$i"); do
+        pid=${pids[i]}
+        until [[ ! $pid ]] || has_ended "$pid"; do
             if ((SECONDS >= deadline)); then
                 printf 'node-%d (process %d) does not stop; see %s, or: kill -9 %d\n' "$i" "$pid" "$(log_file "$i")" "$pid"
                 left=1
-                break
+                continue 2
             fi
             sleep 0.1
         done
-        pid_of "$i" >/dev/null || rm -f "$(pid_file "$i")"
+        rm -f "$(pid_file "$i")"
     done
     [[ -z ${left-} ]]
 }

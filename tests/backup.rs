@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Cluster, Node, SOON, exclusive, wait_until};
+use harness::{Cluster, Node, SOON, exclusive, wait_for, wait_until};
 use phalanx::client::{Client, prefix};
 use serde_json::Value;
 
@@ -64,8 +64,12 @@ fn text(path: &Path) -> &str {
 
 fn backup_of(node: &Node, dir: &Path, name: &str) -> (PathBuf, Value) {
     let file = dir.join(name);
-    let saved =
-        told(&node.phalanx(&["snapshot", "save", text(&file), "--json", "--timeout", "20s"]));
+    // A node that is in doubt of its leader gives none, and says that it is safe to ask again.
+    let saved = wait_for("a snapshot is saved", SOON, || {
+        let args = ["snapshot", "save", text(&file), "--json", "--timeout", "20s"];
+        let saved = node.phalanx(&args);
+        (saved.status.code() != Some(3)).then(|| told(&saved))
+    });
     let checked = told(&node.phalanx(&["snapshot", "check", text(&file), "--json"]));
     assert_eq!(saved, checked);
     (file, saved)
@@ -94,7 +98,9 @@ fn what_is_saved_under_load_is_restored_exactly_and_grows_to_a_cluster() {
         .collect();
     let leader = old.leader();
     let key_count = || old.nodes[leader].status().and_then(|status| status["kv_size"].as_u64());
-    wait_until("there is something to save", SOON, || key_count() >= Some(1200));
+    for keys in (300..=1200).step_by(300) {
+        wait_until("there is more to save", SOON, || key_count() >= Some(keys));
+    }
     let dir = dir();
     let backups: Vec<_> = (0..3)
         .map(|i| backup_of(&old.nodes[(leader + i) % 3], dir.path(), &format!("{i}.snap")))
@@ -229,7 +235,15 @@ fn a_backup_has_its_name_only_when_it_is_whole() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--force"), "{refused:?}");
     assert_eq!(told(&node.phalanx(&["snapshot", "check", text(&file), "--json"])), saved);
-    let replaced = told(&node.phalanx(&["snapshot", "save", "--force", text(&file), "--json"]));
+    let replaced = told(&node.phalanx(&[
+        "snapshot",
+        "save",
+        "--force",
+        text(&file),
+        "--json",
+        "--timeout",
+        "20s",
+    ]));
     assert!(replaced["revision"].as_u64() > saved["revision"].as_u64());
 
     node.kill();

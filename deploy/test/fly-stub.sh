@@ -3,6 +3,8 @@
 # is called with, refuses what flyctl would not know, and does it to the machines of that world: what fly.toml says of the
 # environment, of signals and of checks holds for them.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$(realpath "$0")")/common.sh"
 
 printf '%s\n' "$*" >>"$WORLD/calls"
 
@@ -60,8 +62,8 @@ stop() {
     if pid=$(pid_of "$id"); then
         kill -s "${signal:-$(setting kill_signal)}" "$pid"
         deadline=$((SECONDS + $(setting kill_timeout)))
-        while pid_of "$id" >/dev/null; do
-            ((SECONDS < deadline)) || kill -KILL "$pid"
+        until has_ended "$pid"; do
+            ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
             sleep 0.05
         done
     fi
@@ -79,7 +81,10 @@ is_healthy() {
 
 # Until its check passes, as flyctl does without --skip-health-checks.
 await_health() {
-    until is_healthy "$1"; do sleep 0.1; done
+    until is_healthy "$1"; do
+        ! has_ended "$(<"$WORLD/machines/$1/pid")" || refuse "machine $1 has ended, and is not healthy"
+        sleep 0.1
+    done
 }
 
 parse() {

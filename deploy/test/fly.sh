@@ -60,6 +60,8 @@ serve_names() { "$root/deploy/test/fly-stub.sh" names; }
 
 start() { fly machine start "$1" --app phalanx >/dev/null; }
 log() { cat "$WORLD/machines/$1/log"; }
+# Whether start.sh has looked up what it looks up, and becomes the server.
+has_looked_up() { grep -qF "start.sh: node $1" "$WORLD/machines/$1/log" 2>/dev/null; }
 ip_of() { cat "$WORLD/machines/$1/ip"; }
 # An address as everybody writes it.
 usual() { getent ahostsv6 "$1" | awk 'NR == 1 { print $1 }'; }
@@ -78,6 +80,7 @@ serves() { [[ $(health "$1") =~ ^200\ (LEADER|FOLLOWER|LEARNER)\  ]]; }
 members() { phalanx members --addr "[$(ip_of "${ids[0]}")]:9000" 2>/dev/null; }
 # Whether so many members of that role are alive.
 alive() { (($(members | awk -v role="$2" '$3 ~ role && $4 == "alive"' | wc -l) == $1)); }
+one_leads() { (($(members | awk '$3 == "leader"' | wc -l) == 1)); }
 # Whether a machine is among the members in that region and at that address, or any.
 is_voter() { members | grep -qE "^$1 .* (leader|voter) +alive +$2 +${3:-.}"; }
 # Runs chaos against the app, and shows what it says.
@@ -87,7 +90,10 @@ chaos() {
     printf '%s\n' "$said"
     ((code == 0)) && has "$said" "lost = 0"
 }
-is_no_member() { ! members | grep -qE "^$1 .* (leader|voter|learner) "; }
+is_no_member() {
+    local all
+    all=$(members) && ! grep -qE "^$1 .* (leader|voter|learner) " <<<"$all"
+}
 lacks() { log "$1" | grep -q "no connection yet to .*$2"; }
 
 # ---- The test. ----
@@ -101,6 +107,7 @@ done
 
 testing "the first machine, without a name server: it waits, and is no cluster"
 start "${ids[0]}"
+eventually 60 has_looked_up "${ids[0]}"
 eventually 30 is_forming "${ids[0]}"
 has "$(log "${ids[0]}")" "no other machine of phalanx.internal is known yet"
 has "$(log "${ids[0]}")" "timing: a tick of 200 ms, a heartbeat every 1000 ms, an election after 4000 to 5000 ms"
@@ -124,13 +131,13 @@ eventually 30 lacks "${ids[1]}" "${ids[4]}"
 testing "five machines, each by start.sh: one mesh"
 for id in "${ids[@]:2}"; do start "$id"; done
 eventually 60 alive 5 '^(leader|voter)$'
-[[ $(members | awk '$3 == "leader"' | wc -l) == 1 ]]
+eventually 30 one_leads
 for i in 0 1 2 3 4; do
     eventually 30 serves "${ids[i]}"
     eventually 30 is_voter "${ids[i]}" "${REGIONS[i]}" "\[$(usual "$(ip_of "${ids[i]}")")\]:9000 "
 done
-phalanx put where here --addr "[$(ip_of "${ids[1]}")]:9000" >/dev/null
-[[ $(phalanx get where --addr "[$(ip_of "${ids[4]}")]:9000") == here ]]
+phalanx put where here --addr "[$(ip_of "${ids[1]}")]:9000" --timeout 30s >/dev/null
+[[ $(phalanx get where --addr "[$(ip_of "${ids[4]}")]:9000" --timeout 30s) == here ]]
 
 testing "chaos, with fly"
 : >"$WORLD/calls"
@@ -141,7 +148,11 @@ chaos --rounds 1 --down 2 --kill
 has "$(<"$WORLD/calls")" "--signal SIGKILL"
 
 testing "a rolling restart, with fly: no gap over an election timeout"
-chaos --rounds 1 --rolling --max-gap 4000
+start_timing_writes
+chaos --rounds 1 --rolling
+stop_timing_writes
+is_within "$(longest_gap "$said")" 4000
+handed_over "$WORLD"/machines/*/log
 has "$(<"$WORLD/calls")" "machine restart ${ids[0]}"
 
 testing "a machine's address is another one after a restart"
@@ -156,14 +167,17 @@ mv "$WORLD/machines/${ids[4]}" "$WORLD/gone"
 make_machine 9185db43f12e68 fra fdaa:0:1:a7b:44::2 vol4
 start 9185db43f12e68
 eventually 60 is_voter 9185db43f12e68 fra
-is_no_member "${ids[4]}"
-alive 5 '^(leader|voter)$'
+eventually 30 is_no_member "${ids[4]}"
+eventually 30 alive 5 '^(leader|voter)$'
 
 testing "a sixth machine, whose first lookups fail: no second cluster, and it joins when names can be looked up"
-kill "$(<"$WORLD/names.pid")"
+name_server=$(<"$WORLD/names.pid")
+kill "$name_server"
+eventually 30 has_ended "$name_server"
 export NO_NAMES=1
 make_machine 784e2d0c6ae598 iad fdaa:0:1:a7b:5::2 vol5
 start 784e2d0c6ae598
+eventually 60 has_looked_up 784e2d0c6ae598
 eventually 30 is_forming 784e2d0c6ae598
 unset NO_NAMES
 serve_names
@@ -176,9 +190,9 @@ has "$(log 784e2d0c6ae598)" "peers: none by name; seeds: [fdaa:"
 eventually 60 alive 1 '^learner$'
 
 testing "a region is removed again"
-phalanx member remove 784e2d0c6ae598 --addr "[$(ip_of "${ids[0]}")]:9000" >/dev/null
+phalanx member remove 784e2d0c6ae598 --addr "[$(ip_of "${ids[0]}")]:9000" --timeout 60s >/dev/null
 eventually 30 is_no_member 784e2d0c6ae598
-alive 5 '^(leader|voter)$'
+eventually 30 alive 5 '^(leader|voter)$'
 
 testing "what start.sh refuses"
 refused() { env -i PATH="$PATH" "$@" start.sh 2>&1 || printf 'exit code %d\n' "$?"; }

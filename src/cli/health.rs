@@ -75,6 +75,7 @@ fn ask(candidates: &[SocketAddr], deadline: Instant) -> io::Result<Vec<u8>> {
             Err(e) => last = e,
         }
     }
+    left(deadline)?;
     Err(last)
 }
 

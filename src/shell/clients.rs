@@ -86,14 +86,20 @@ impl Client {
 /// Accepts connections for ever.
 pub(super) async fn accept(reactor: Rc<Reactor>, listener: TcpListener) {
     loop {
-        match listener.accept().await {
-            Ok(stream) => admit(&reactor, stream),
-            Err(e) => {
-                // Out of descriptors, most likely: connections that end will free some.
-                log::warn!("cannot accept a connection: {e}");
-                Timer::new(Duration::from_millis(100)).await;
+        let refused = match listener.accept().await {
+            Ok(stream) if socket::is_of_reserve(&stream) => {
+                "the last descriptors are for the node's own files (ulimit -n, LimitNOFILE)"
+                    .to_owned()
             }
-        }
+            Ok(stream) => {
+                admit(&reactor, stream);
+                continue;
+            }
+            Err(e) => e.to_string(),
+        };
+        // Connections that end will free some.
+        log::warn!("cannot accept a connection: {refused}");
+        Timer::new(Duration::from_millis(100)).await;
     }
 }
 

@@ -12,6 +12,7 @@ use glommio::timer::Timer;
 
 use super::pump::linger;
 use super::reactor::Reactor;
+use super::socket;
 use crate::http::{
     Connection, Health, Liveness, MeshNodePage, MeshPage, NodeState, Page, PeerStatus, Status,
     StatusPage, Step, reject, respond,
@@ -25,7 +26,8 @@ use crate::wire::client::{MeshNode, NodeRole, mesh_node};
 pub(super) async fn serve(reactor: Rc<Reactor>, listener: TcpListener) {
     let open = Rc::new(Cell::new(0));
     loop {
-        let Ok(stream) = listener.accept().await else {
+        let accepted = listener.accept().await.ok();
+        let Some(stream) = accepted.filter(|stream| !socket::is_of_reserve(stream)) else {
             Timer::new(Duration::from_millis(100)).await;
             continue;
         };

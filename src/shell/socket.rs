@@ -12,10 +12,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, sendto, sockopt};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::GossipBind;
 use crate::error::{Error, Result};
+use crate::limits::DESCRIPTORS_RESERVED;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -258,6 +260,13 @@ pub(super) fn keep_alive(stream: &impl AsRawFd) {
     if let Err(e) = set {
         ::log::debug!("no keep-alive: {e}");
     }
+}
+
+/// Whether the connection took one of the last descriptors, which are the node's own: the kernel gives the lowest that is
+/// free.
+pub(super) fn is_of_reserve(stream: &impl AsRawFd) -> bool {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    stream.as_raw_fd() as u64 + DESCRIPTORS_RESERVED >= limit
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Two holders of one identity: a data directory was copied. One of them would answer for the other, so the cluster hears
 //! only the one that started last, and says so.
 
-use crate::harness::{Cluster, Node, SOON, copy_dir, wait_until};
-use crate::{TIMEOUT, assert_told};
+use crate::assert_told;
+use crate::harness::{Cluster, Node, SOON, STEADY, copy_dir, wait_until};
 
 fn wait_revision(node: &Node, revision: u64) {
     wait_until("the node has applied the write", SOON, || {
@@ -13,11 +13,10 @@ fn wait_revision(node: &Node, revision: u64) {
 #[test]
 fn a_copy_of_a_data_directory_is_refused_by_the_cluster() {
     let mut cluster = Cluster::start(3);
-    let follower = cluster.follower();
-    let other = (0..3).find(|i| *i != follower && *i != cluster.leader()).unwrap();
     let leader = cluster.leader();
+    let [follower, other] = [(leader + 1) % 3, (leader + 2) % 3];
 
-    let client = cluster.client(TIMEOUT);
+    let client = cluster.client(SOON);
     let revision = client.put("before", "the copy").unwrap().revision;
     wait_revision(&cluster.nodes[follower], revision);
     cluster.nodes[follower].kill();
@@ -41,10 +40,10 @@ fn a_copy_of_a_data_directory_is_refused_by_the_cluster() {
     wait_revision(&cluster.nodes[follower], revision);
     // It is refused before it has applied what the copied log holds, and until then it does not know that a cluster was formed.
     wait_until("the copy knows of the cluster, and that it has no leader", SOON, || {
-        let (code, said) = copy.health().expect("the copy still answers");
+        let (code, said) = copy.health_page();
         code == 503 && said.starts_with("no leader is known")
     });
-    let status = copy.status().expect("the copy still answers");
+    let status = copy.page();
     assert!(status["revision"].as_u64() < Some(revision), "{status}");
     assert_eq!(status["leader_id"], "", "the copy takes no part");
 }
@@ -67,10 +66,11 @@ fn a_copy_that_its_original_can_reach_is_told_by_it() {
 
 #[test]
 fn a_second_node_of_a_name_is_refused() {
-    let cluster = Cluster::start(3);
-    let leader = &cluster.nodes[cluster.leader()];
+    let cluster = Cluster::start_with(3, &[STEADY]);
+    let leader = cluster.leader();
+    let [leader, follower] = [leader, (leader + 1) % 3].map(|i| &cluster.nodes[i]);
     // The leader's own name, and that of a member that it is connected to.
-    for name in [&leader.name, &cluster.nodes[cluster.follower()].name] {
+    for name in [&leader.name, &follower.name] {
         let mut second = Node::new(name);
         // Under its own name it would be taken for an entry of the node itself.
         second.set("PEERS", format!("other@{}", leader.address));
@@ -82,7 +82,7 @@ fn a_second_node_of_a_name_is_refused() {
         assert_told(&second.log(), &[&told, "two nodes cannot share one NODE_ID", "stop that one"]);
         assert_told(&leader.log(), &["is not added", &told]);
     }
-    let client = cluster.client(TIMEOUT);
+    let client = cluster.client(SOON);
     client.put("still", "here").unwrap();
     let members = client.status().unwrap().result.members;
     assert_eq!(members.iter().filter(|member| member.voter).count(), 3, "{members:?}");

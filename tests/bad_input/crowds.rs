@@ -91,7 +91,7 @@ fn thousands_of_idle_connections() {
         assert_serves(&node);
     }
     bystander.finish();
-    assert_eq!(node.health().unwrap().0, 200);
+    assert_eq!(node.health_page().0, 200);
     // Each of them is still there.
     for mut wire in crowd.into_iter().step_by(100) {
         wire.request(1, get("still"));

@@ -57,8 +57,7 @@ fn what_is_at_a_limit_is_taken() {
     let len = WRITE_LEN_MAX / TXN_OPS_MAX - 64;
     let puts = (0..TXN_OPS_MAX).map(|i| op::put(format!("at/{i}"), &value[..len]));
     let mut wire = Wire::greeted(&node.address);
-    wire.request(1, write(puts.collect()));
-    let response = wire.response();
+    let response = wire.answer(1, write(puts.collect()));
     let is_done = matches!(response.result, Some(phalanx::wire::client::response::Result::Txn(_)));
     assert!(is_done, "{response:?}");
 }

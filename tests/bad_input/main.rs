@@ -23,7 +23,8 @@ mod sharing;
 
 use std::time::Duration;
 
-use harness::{Node, SOON};
+use harness::{Node, SOON, wait_until};
+use phalanx::client::{Client, Code, Error};
 
 /// For a client of a node that answers at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +51,16 @@ fn assert_told(log: &str, wanted: &[&str]) {
     for text in wanted {
         assert!(log.contains(text), "not told: {text:?}. Told was:\n{log}");
     }
+}
+
+/// Puts what is over MAX_BYTES until it is refused for that: of an attempt that a slow disk held up, the node may not know.
+#[track_caller]
+fn assert_no_space(client: &Client, key: &str, value: &[u8]) {
+    wait_until("it is refused", SOON, || match client.put(key, value) {
+        Err(Error::Refused { code: Code::NoSpace, .. }) => true,
+        Err(Error::Unknown { .. } | Error::Unavailable { .. }) => false,
+        other => panic!("{other:?}"),
+    });
 }
 
 /// Whether the node serves, as before.

@@ -3,6 +3,9 @@
 use crate::harness::Node;
 use crate::{assert_told, refused};
 
+/// Of a name that is known to have no address, and where no name server says so.
+const NO_NAME: &str = "failed to lookup address information";
+
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     for (variable, value, told) in [
@@ -55,17 +58,17 @@ fn settings_that_contradict_each_other_are_refused() {
 fn what_only_the_machine_can_tell_is_refused_on_start() {
     for (variable, value, told) in [
         ("CPU", "100000", ["CPU 100000 doesn't exist", "set `auto`, `none`, or a core"]),
-        ("LISTEN_ADDR", "no-such.invalid:1", ["LISTEN_ADDR=no-such.invalid:1", "not known"]),
+        ("LISTEN_ADDR", "no-such.invalid:1", ["LISTEN_ADDR=no-such.invalid:1", NO_NAME]),
         (
             "DEBUG_ADDR",
             "192.0.2.1:1",
             ["DEBUG_ADDR=192.0.2.1:1 is no address of this machine", "[::]"],
         ),
         ("BIND_ADDR", "192.0.2.1", ["BIND_ADDR=192.0.2.1 is no address of this machine", "[::]"]),
-        ("BIND_ADDR", "no-such.invalid", ["BIND_ADDR=no-such.invalid", "not known"]),
+        ("BIND_ADDR", "no-such.invalid", ["BIND_ADDR=no-such.invalid", NO_NAME]),
     ] {
         let mut node = Node::new("machine");
-        node.set(variable, value);
+        node.set("RES_OPTIONS", "timeout:1 attempts:1").set(variable, value);
         assert_told(&refused(&mut node, 1), &told);
     }
 }

@@ -34,5 +34,5 @@ fn one_port() {
     let told = format!("BIND_PORT={} (UDP, for gossip, at 127.0.0.1) is taken", first.gossip_port);
     assert_told(&refused(&mut second, 1), &[&told, "or choose another port"]);
     assert_serves(&first);
-    assert_eq!(first.health().unwrap().0, 200);
+    assert_eq!(first.health_page().0, 200);
 }

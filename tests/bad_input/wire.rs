@@ -1,6 +1,7 @@
 //! A connection on the level of the protocol: it can send what the client library would not.
 
-use std::io::{ErrorKind, Read, Write as _};
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use phalanx::client::op;
 use phalanx::wire::PROTOCOL_VERSION;
 use phalanx::wire::client::{
-    ClientFrame, Error as Refusal, Get, Hello, Op, Request, Response, Role, ServerFrame, Txn,
+    ClientFrame, Code, Error as Refusal, Get, Hello, Op, Request, Response, Role, ServerFrame, Txn,
     Welcome, Write, client_frame, request::Command, response, server_frame::Frame,
 };
 use phalanx::wire::frame::{self, Decoder};
@@ -53,8 +54,12 @@ impl Wire {
         self.send_bytes(&encode(frame));
     }
 
+    /// Sends them, as far as the node takes them: it may end the connection before the last.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("the node takes what it is sent");
+        match self.stream.write_all(bytes) {
+            Err(e) if !is_end(&e) => panic!("the node does not take what it is sent: {e}"),
+            _ => {}
+        }
     }
 
     pub fn request(&mut self, id: u64, command: Command) {
@@ -72,7 +77,7 @@ impl Wire {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(len) => self.decoder.feed(&bytes[..len]),
-                Err(e) if e.kind() == ErrorKind::ConnectionReset => return None,
+                Err(e) if is_end(&e) => return None,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => panic!("neither a frame nor an end: {e}"),
             }
@@ -84,6 +89,18 @@ impl Wire {
         match self.next() {
             Some(Frame::Response(response)) => response,
             other => panic!("no answer to a request: {other:?}"),
+        }
+    }
+
+    /// The answer to a request, which is sent until it has one: a node refuses what it could not confirm in time, and on a
+    /// slow disk that may be anything. A write is the same one each time.
+    pub fn answer(&mut self, id: u64, command: Command) -> Response {
+        loop {
+            self.request(id, command.clone());
+            let response = self.response();
+            if !is_late(&response) {
+                return response;
+            }
         }
     }
 
@@ -101,6 +118,16 @@ impl Wire {
         assert_eq!(self.next(), None, "the node closes the connection after an error");
         refusal
     }
+}
+
+fn is_end(e: &io::Error) -> bool {
+    [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&e.kind())
+}
+
+/// Whether the node did not find out in time whether it could do what it was asked.
+fn is_late(response: &Response) -> bool {
+    matches!(&response.result, Some(response::Result::Error(refused))
+        if [Code::NoQuorum, Code::Timeout].contains(&refused.code()))
 }
 
 pub fn client_hello() -> Hello {
@@ -134,7 +161,7 @@ pub fn get(key: impl AsRef<[u8]>) -> Command {
 }
 
 /// Another client, which pipelines writes on one connection all the time. It fails if that connection ends or any of
-/// its requests is refused.
+/// its requests is refused for another reason than a slow disk: those it sends again.
 pub struct Bystander {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
@@ -171,6 +198,7 @@ impl Bystander {
 
 fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
     let (mut sent, mut since) = (0, 0);
+    let mut in_flight = BTreeMap::new();
     while !stopped.load(Ordering::Relaxed) {
         while sent < done.load(Ordering::Relaxed) + Bystander::IN_FLIGHT {
             sent += 1;
@@ -178,12 +206,18 @@ fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
             if let Command::Write(write) = &mut command {
                 write.since = since;
             }
+            in_flight.insert(sent, command.clone());
             wire.request(sent, command);
         }
         let response = wire.response();
+        if is_late(&response) {
+            wire.request(response.id, in_flight[&response.id].clone());
+            continue;
+        }
         since = since.max(response.applied);
         let is_done = matches!(response.result, Some(response::Result::Txn(_)));
         assert!(is_done, "a bystander was disturbed: {response:?}");
+        in_flight.remove(&response.id);
         done.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -27,8 +27,18 @@ impl Cluster {
 
     /// Nodes that have formed a cluster.
     pub fn start(size: usize) -> Cluster {
+        Cluster::start_with(size, &[])
+    }
+
+    /// Nodes with these settings that have formed a cluster.
+    pub fn start_with(size: usize, settings: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::new(size);
-        cluster.nodes.iter_mut().for_each(Node::start);
+        for node in &mut cluster.nodes {
+            for (variable, value) in settings {
+                node.set(variable, value);
+            }
+            node.start();
+        }
         cluster.wait_formed();
         cluster
     }

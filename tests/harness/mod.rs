@@ -43,6 +43,10 @@ pub const HEARTBEAT: u64 = 3;
 /// E: how long a follower waits for a leader, at least.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(TICK_MS * ELECTION);
 
+/// For nodes of which the leader goes on to lead until it is told otherwise: a busy machine's stalls are shorter than this
+/// election timeout.
+pub const STEADY: (&str, &str) = ("ELECTION", "40");
+
 /// For what takes a moment on an idle machine, and may take long on a busy one.
 pub const SOON: Duration = Duration::from_secs(30);
 

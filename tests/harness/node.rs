@@ -227,6 +227,16 @@ impl Node {
         Some(serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e} in {body}")))
     }
 
+    /// `/debug/status` of a node that runs: waits for it, for a busy machine may take longer than one question does.
+    pub fn page(&self) -> Value {
+        wait_for(&format!("the page of {}", self.name), SOON, || self.status())
+    }
+
+    /// `/health` of a node that runs, in the same way.
+    pub fn health_page(&self) -> (u16, String) {
+        wait_for(&format!("the health of {}", self.name), SOON, || self.health())
+    }
+
     /// A text of `/debug/status`; empty if the node does not answer.
     pub fn status_text(&self, field: &str) -> String {
         let status = self.status().unwrap_or_default();

@@ -36,6 +36,8 @@ pub struct Clients {
 struct Shared {
     stop: AtomicBool,
     answered: AtomicUsize,
+    /// Of unknown outcome.
+    open: AtomicUsize,
 }
 
 impl Clients {
@@ -60,6 +62,12 @@ impl Clients {
         let answered = || self.shared.answered.load(Ordering::Relaxed);
         let before = answered();
         wait_until("requests are answered", SOON, || answered() > before + CLIENTS);
+    }
+
+    /// How many requests were answered so far, and of how many the outcome is unknown.
+    pub fn counts(&self) -> (usize, usize) {
+        let [answered, open] = [&self.shared.answered, &self.shared.open];
+        (answered.load(Ordering::Relaxed), open.load(Ordering::Relaxed))
     }
 
     /// Lets the clients end, has every node tell what it has of it all, and gives the whole record.
@@ -116,9 +124,15 @@ impl Fighter {
             let asked = if is_lost { everything() } else { self.next() };
             let answer = self.recorder.ask(asked);
             is_lost = answer.is_none();
-            if let Some(answer) = answer {
-                shared.answered.fetch_add(1, Ordering::Relaxed);
-                self.learn(&answer);
+            match answer {
+                Some(answer) => {
+                    shared.answered.fetch_add(1, Ordering::Relaxed);
+                    self.learn(&answer);
+                }
+                None if self.recorder.left_open() => {
+                    shared.open.fetch_add(1, Ordering::Relaxed);
+                }
+                None => {}
             }
             thread::sleep(PAUSE);
         }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use phalanx::client::{Client, Code, Error, Txn};
-use phalanx::sim::history::{Answer, Asked, History};
+use phalanx::sim::history::{Answer, Asked, End, History};
 use phalanx::wire::client as wire;
 
 pub struct Recorder {
@@ -38,6 +38,11 @@ impl Recorder {
             Err(error) => panic!("{}: {error}", self.history[id]),
         }
         None
+    }
+
+    /// Whether it is unknown what became of what was asked last.
+    pub fn left_open(&self) -> bool {
+        self.history.operations().last().is_some_and(|last| last.end == End::Open)
     }
 
     fn send(&self, asked: Asked) -> Result<(u64, Answer), Error> {

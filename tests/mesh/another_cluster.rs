@@ -5,8 +5,7 @@ use crate::view::{all_see_all, gossip_counter, members, mesh};
 use crate::{assert_serves, start_with, wait_roles};
 
 fn peers_refused(node: &Node) -> u64 {
-    let status = node.status().unwrap_or_default();
-    status["counters"]["peers_refused"].as_u64().expect("the page tells it")
+    node.page()["counters"]["peers_refused"].as_u64().expect("the page tells it")
 }
 
 #[test]
@@ -16,8 +15,8 @@ fn a_node_of_another_cluster_is_refused_and_counted() {
     wait_until("all know all", SOON, || all_see_all(&cluster.nodes));
     let mut stranger = Node::start_single("stranger");
     assert_serves(&stranger);
-    let cluster_id = stranger.status_text("cluster_id");
-    assert_ne!(cluster_id, cluster.nodes[0].status_text("cluster_id"));
+    let cluster_id = stranger.page()["cluster_id"].clone();
+    assert_ne!(cluster_id, cluster.nodes[0].page()["cluster_id"]);
 
     for variable in ["SEEDS", "PEERS"] {
         stranger.terminate();
@@ -53,7 +52,7 @@ fn a_node_of_another_cluster_is_refused_and_counted() {
             }
         }
         assert_serves(&stranger);
-        assert_eq!(stranger.status_text("cluster_id"), cluster_id);
+        assert_eq!(stranger.page()["cluster_id"], cluster_id);
         assert_eq!(members(&stranger).len(), 1, "after {variable}");
         for node in &cluster.nodes {
             assert_serves(node);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::assert_serves;
-use crate::harness::{Cluster, ELECTION_TIMEOUT, Lab, Node, random_time, rng};
+use crate::harness::{Cluster, ELECTION_TIMEOUT, Lab, Node, SOON, random_time, rng};
 use crate::view::members;
 
 const SIZE: usize = 5;
@@ -16,8 +16,6 @@ const ROUNDS_DEFAULT: usize = 2;
 /// What happens to the nodes happens within one of these: while the first of them are about to form a cluster, or while
 /// late ones come to it.
 const TROUBLE_TIMES: [Duration; 2] = [Duration::from_millis(600), Duration::from_secs(4)];
-/// From the last trouble until all nodes are one cluster.
-const IS_ONE: Duration = Duration::from_secs(15);
 const CUT_TIME_MAX: Duration = Duration::from_secs(4);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -194,7 +192,7 @@ impl Mesh {
         let began = Instant::now();
         while !self.is_one() {
             self.look();
-            assert!(began.elapsed() < IS_ONE, "the nodes are not one cluster after {IS_ONE:?}");
+            assert!(began.elapsed() < SOON, "the nodes are not one cluster after {SOON:?}");
             thread::sleep(POLL_INTERVAL);
         }
         println!("one cluster {:.1?} after the last of it", began.elapsed());

@@ -4,13 +4,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::harness::{Cluster, Namespace, Node, wait_until};
+use crate::harness::{Cluster, Namespace, Node, SOON, wait_until};
 use crate::view::names;
-
-/// From the last of the commands until the cluster is whole.
-const IS_WHOLE: Duration = Duration::from_secs(15);
 
 /// What is typed into the terminal of that number.
 fn command_line(number: usize) -> String {
@@ -43,17 +40,17 @@ fn the_five_commands_form_a_cluster() {
     let nodes = (0..5).map(|number| type_in(number, folder.path(), &namespace)).collect();
     let cluster = Cluster { nodes };
     let began = Instant::now();
-    wait_until("there are five voters and a leader", IS_WHOLE, || {
+    wait_until("there are five voters and a leader", SOON, || {
         cluster.nodes.iter().all(|node| {
             let leader = node.status_text("leader_id");
             node.is_ready() && !leader.is_empty() && names(node, true).len() == 5
         })
     });
     println!("five voters and a leader after {:.1?}", began.elapsed());
-    let put = cluster.nodes[0].phalanx(&["put", "hello", "world"]);
+    let put = cluster.nodes[0].phalanx(&["put", "hello", "world", "--timeout", "20s"]);
     assert!(put.status.success(), "{put:?}");
     for node in &cluster.nodes[1..] {
-        let get = node.phalanx(&["get", "hello"]);
+        let get = node.phalanx(&["get", "hello", "--timeout", "20s"]);
         assert_eq!(String::from_utf8_lossy(&get.stdout), "world", "{}: {get:?}", node.name);
     }
 }

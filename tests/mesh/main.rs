@@ -60,7 +60,7 @@ fn leader_if_known(cluster: &Cluster) -> Option<&Node> {
 /// Whether the node takes writes and answers reads, both through the leader.
 #[track_caller]
 fn assert_serves(node: &Node) {
-    let client = node.client(TIMEOUT);
+    let client = node.client(SOON);
     let key = format!("served by {}", node.name);
     client.put(&key, "yes").unwrap_or_else(|e| panic!("{}: {e}", node.name));
     let read = client.get(&key).unwrap_or_else(|e| panic!("{}: {e}", node.name));

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::harness::{Cluster, Node, SOON, wait_until};
+use crate::harness::{Cluster, Node, SOON, STEADY, wait_until};
 use crate::view::{members, names};
 use crate::{assert_serves, assert_stops, start_with, wait_roles};
 
@@ -10,7 +10,7 @@ use crate::{assert_serves, assert_stops, start_with, wait_roles};
 const VOTERS: usize = 3;
 
 fn start_five() -> Cluster {
-    let cluster = start_with(5, &[("TARGET_VOTERS", "3")]);
+    let cluster = start_with(5, &[("TARGET_VOTERS", "3"), STEADY]);
     wait_roles(&cluster, VOTERS, 2);
     cluster
 }
@@ -27,6 +27,11 @@ fn followers(cluster: &Cluster) -> Vec<String> {
 
 fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
     cluster.nodes.iter_mut().find(|node| node.name == name).expect("it is one of them")
+}
+
+/// Has the node do as it is told, with more patience than the command line has by itself.
+fn order(asked: &Node, args: &[&str]) -> Output {
+    asked.phalanx(&[args, &["--timeout", "20s"]].concat())
 }
 
 #[track_caller]
@@ -48,7 +53,7 @@ fn assert_refused(output: &Output, wanted: &[&str]) {
 fn remove(cluster: &mut Cluster, name: &str) {
     let asked = cluster.nodes.iter().filter(|node| node.is_running() && node.name != name);
     let asked = asked.max_by_key(|node| node.status_text("state") != "LEADER").unwrap();
-    assert_done(&asked.phalanx(&["member", "remove", name, "--timeout", "20s"]));
+    assert_done(&order(asked, &["member", "remove", name]));
     assert_stops(node(cluster, name), &["removed"]);
     wait_until("it is no member", SOON, || !members(leader(cluster)).contains_key(name));
     leader(cluster).wait_ready();
@@ -58,7 +63,7 @@ fn remove(cluster: &mut Cluster, name: &str) {
 #[test]
 fn members_are_removed_one_after_the_other() {
     let mut cluster = start_five();
-    let unknown = leader(&cluster).phalanx(&["member", "remove", "nobody"]);
+    let unknown = order(leader(&cluster), &["member", "remove", "nobody"]);
     assert_refused(&unknown, &["nobody", "node-1"]);
 
     let learner = names(leader(&cluster), false).remove(0);
@@ -83,7 +88,7 @@ fn members_are_removed_one_after_the_other() {
     remove(&mut cluster, &follower);
     let last = leader(&cluster);
     assert_eq!(members(last).len(), 1);
-    assert_refused(&last.phalanx(&["member", "remove", &last.name]), &["only voter"]);
+    assert_refused(&order(last, &["member", "remove", &last.name]), &["only voter"]);
     assert_serves(last);
 }
 
@@ -93,27 +98,26 @@ fn leadership_goes_where_it_is_ordered_to() {
     // By way of each: an order is forwarded like a write.
     for asked in &cluster.nodes {
         let target = followers(&cluster).remove(0);
-        assert_done(&asked.phalanx(&["leader", "transfer", &target]));
+        assert_done(&order(asked, &["leader", "transfer", &target]));
         assert_eq!(leader(&cluster).name, target, "asked was {}", asked.name);
-        let again = asked.phalanx(&["leader", "transfer", &target]);
-        assert_done(&again);
+        assert_done(&order(asked, &["leader", "transfer", &target]));
         assert_serves(asked);
     }
     let leading = leader(&cluster).name.clone();
     let learner = names(leader(&cluster), false).remove(0);
     let asked = &cluster.nodes[0];
-    assert_refused(&asked.phalanx(&["leader", "transfer", &learner]), &[&learner, "learner"]);
-    assert_refused(&asked.phalanx(&["leader", "transfer", "nobody"]), &["nobody"]);
+    assert_refused(&order(asked, &["leader", "transfer", &learner]), &[&learner, "learner"]);
+    assert_refused(&order(asked, &["leader", "transfer", "nobody"]), &["nobody"]);
     assert_eq!(leader(&cluster).name, leading);
 }
 
 #[test]
 fn the_members_are_listed() {
-    let mut cluster = start_with(3, &[("REGION", "fra")]);
+    let mut cluster = start_with(3, &[("REGION", "fra"), STEADY]);
     wait_roles(&cluster, 3, 0);
     let leading = leader(&cluster).name.clone();
     wait_until("every node's row is complete", SOON, || {
-        let listed = leader(&cluster).phalanx(&["members"]);
+        let listed = order(leader(&cluster), &["members"]);
         assert_done(&listed);
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
         let complete = |node: &Node| {
@@ -128,7 +132,7 @@ fn the_members_are_listed() {
     let gone = followers(&cluster).remove(0);
     node(&mut cluster, &gone).kill();
     wait_until("the dead one's row tells it", SOON, || {
-        let listed = leader(&cluster).phalanx(&["members"]);
+        let listed = order(leader(&cluster), &["members"]);
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
         text.lines().any(|row| row.starts_with(&gone) && row.contains("dead"))
     });

@@ -14,9 +14,12 @@ pub struct Seen {
     pub state: String,
 }
 
-/// Whom the node's gossip knows. Empty if it does not answer.
+/// Whom the gossip of a node that runs knows.
 pub fn mesh(node: &Node) -> Vec<Seen> {
-    let status = node.status().unwrap_or_default();
+    rows(&node.page())
+}
+
+fn rows(status: &Value) -> Vec<Seen> {
     let rows = status["mesh"]["nodes"].as_array().cloned().unwrap_or_default();
     let seen = |row: &Value| Seen {
         name: text(row, "node_id"),
@@ -26,16 +29,18 @@ pub fn mesh(node: &Node) -> Vec<Seen> {
     rows.iter().map(seen).collect()
 }
 
-/// Whether the node's gossip holds a node of that name for `state`.
+/// Whether the node answers, and its gossip holds a node of that name for `state`.
 pub fn sees(node: &Node, name: &str, state: &str) -> bool {
-    mesh(node).iter().any(|seen| seen.name == name && seen.state == state)
+    let status = node.status().unwrap_or_default();
+    rows(&status).iter().any(|seen| seen.name == name && seen.state == state)
 }
 
-/// Whether each of the nodes that run holds each of them for alive, itself included, and nobody else.
+/// Whether each of the nodes that run answers and holds each of them for alive, itself included, and nobody else.
 pub fn all_see_all(nodes: &[Node]) -> bool {
     let running = || nodes.iter().filter(|node| node.is_running());
     running().all(|viewer| {
-        let alive = mesh(viewer).into_iter().filter(|seen| seen.state == "alive");
+        let seen = rows(&viewer.status().unwrap_or_default());
+        let alive = seen.into_iter().filter(|seen| seen.state == "alive");
         let mut alive: Vec<String> = alive.map(|seen| seen.name).collect();
         let mut wanted: Vec<String> = running().map(|node| node.name.clone()).collect();
         alive.sort();
@@ -44,9 +49,9 @@ pub fn all_see_all(nodes: &[Node]) -> bool {
     })
 }
 
-/// A counter of the node's gossip.
+/// A counter of the gossip of a node that runs.
 pub fn gossip_counter(node: &Node, name: &str) -> u64 {
-    let status = node.status().unwrap_or_default();
+    let status = node.page();
     status["mesh"]["counters"][name]
         .as_u64()
         .unwrap_or_else(|| panic!("{} tells no {name}: {}", node.name, status["mesh"]))
@@ -59,9 +64,9 @@ pub struct Member {
     pub voter: bool,
 }
 
-/// The members of the cluster by name, as the node knows them.
+/// The members of the cluster by name, as a node that runs knows them.
 pub fn members(node: &Node) -> BTreeMap<String, Member> {
-    let status = node.status().unwrap_or_default();
+    let status = node.page();
     let peers = status["peers"].as_array().cloned().unwrap_or_default();
     let other = |peer: &Value| {
         let voter = peer["voter"].as_bool() == Some(true);

@@ -10,12 +10,14 @@
 
 mod bounded;
 mod digests;
+mod failover;
 mod forming;
 mod forwarding;
 mod golden;
 mod leaving;
 mod limits;
 mod membership;
+mod minority;
 mod quota;
 mod reading;
 mod removal;

@@ -1,0 +1,33 @@
+//! How long writes wait for another leader when theirs is killed.
+
+use std::time::Duration;
+
+use crate::sim::machine::TICK;
+use crate::sim::world::World;
+
+const SEEDS: u64 = 60;
+/// Longer than any election.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Mostly one election timeout, which is drawn from E to 5/4 E, and the election; a split vote takes another.
+#[test]
+fn a_write_waits_for_another_leader_for_an_election_timeout_and_a_little() {
+    let mut gaps = Vec::new();
+    let mut election_timeout = Duration::ZERO;
+    super::for_seeds(0..SEEDS, |seed| {
+        let mut world = World::whole(seed, 3);
+        election_timeout = TICK * world.machines[0].config.election_ticks;
+        let leader = world.leader().expect("a whole cluster has a leader");
+        let killed = world.now;
+        world.crash(leader);
+        let asked = (leader + 1) % 3;
+        world.put(asked, "key", TIMEOUT);
+        world.run_until("it is answered", |world| world.unanswered(asked) == 0);
+        gaps.push(world.now - killed);
+    });
+    gaps.sort();
+    let (median, worst) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
+    println!("E is {election_timeout:?}: median {median:?}, worst {worst:?}");
+    assert!(median <= election_timeout.mul_f64(1.6), "the median is {median:?}");
+    assert!(worst <= 3 * election_timeout, "the worst is {worst:?}");
+}
