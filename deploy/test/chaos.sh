@@ -98,22 +98,35 @@ delete --prefix chaos/
 
 none_restarts() { ! pgrep -f local-mesh.sh >/dev/null; }
 none_writes() { ! pgrep -f "scripts/chaos.sh ./data" >/dev/null; }
-# Interrupts the one that was begun while nodes are down. Whoever read at 9 what it says reads no longer: not before, since
+none_stops() {
+    local log
+    for log in data/node-*.log; do
+        awk '/ asked to stop/ { up = 0 } / starts: node / { up = 1 } END { exit !up }' "$log" || return 1
+    done
+}
+a_stop_has_begun() { pgrep -f "local-mesh.sh stop" >/dev/null && ! none_stops; }
+# Interrupts the one that was begun while nodes are down, or when that holds. Whoever read at 9 what it says reads no longer: not before, since
 # the next word would end it.
 interrupt() {
     local code=0
-    eventually 30 some_are_down
+    eventually 30 "${2-some_are_down}"
     kill -INT -- "-$1"
     exec 9<&-
     wait "$1" || code=$?
     ((code == 130))
     eventually 10 all_run
+    none_stops
     eventually 10 none_writes
 }
 
 testing "Ctrl-C while nodes are down brings them back"
 begin --rounds 100 --down 2
 interrupt "$!"
+has "$(<said)" "lost = 0"
+
+testing "Ctrl-C while nodes are about to stop brings them back, too"
+begin --rounds 100 --down 2
+interrupt "$!" a_stop_has_begun
 has "$(<said)" "lost = 0"
 
 testing "Ctrl-C is heeded, too, when nobody reads any longer what is said"
