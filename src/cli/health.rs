@@ -127,6 +127,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::client::fake::FakeServer;
 
     /// What `health` does where a server gives this answer once, and prints.
     fn answered(answer: &'static [u8], json: bool) -> (Result<()>, String) {
@@ -201,12 +202,8 @@ mod tests {
 
     #[test]
     fn nobody_is_there() {
-        // The port is taken and nobody listens there, until the end of the test.
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
-        assert_unhealthy(run(None, Some(&address), false).0, "Connection refused");
+        let nobody = FakeServer::nobody();
+        assert_unhealthy(run(None, Some(&nobody.address()), false).0, "Connection refused");
         assert_unhealthy(run(None, Some("none"), false).0, "DEBUG_ADDR is none");
     }
 

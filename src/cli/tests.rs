@@ -367,10 +367,10 @@ fn refusals_and_lost_answers_have_their_codes() {
     assert!(ran.stderr.contains("may or may not"), "{}", ran.stderr);
     let ran = run_line("get k", b"", Answer::Get(Default::default()));
     assert_eq!((ran.code, &*ran.stderr), (exit::NOT_DONE, "phalanx: there is no key k\n"));
-    let nobody = FakeServer::start().address();
-    let ran = run_words(&words("get k --timeout 100ms"), b"", Some(nobody.clone()), false);
+    let nobody = FakeServer::nobody();
+    let ran = run_words(&words("get k --timeout 100ms"), b"", Some(nobody.address()), false);
     assert_eq!(ran.code, exit::UNAVAILABLE);
-    assert!(ran.stderr.contains(&nobody), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&nobody.address()), "{}", ran.stderr);
 }
 
 #[test]
@@ -562,16 +562,17 @@ fn members_joins_what_gossip_and_the_log_know() {
 
 #[test]
 fn members_does_without_a_leader_that_does_not_answer() {
-    let nobody = FakeServer::start().address();
+    let nobody = FakeServer::nobody();
+    let address = nobody.address();
     let line = "members --json --timeout 200ms";
-    let ran = run_line(line, b"", Answer::Status(Box::new(mesh_status(&nobody))));
+    let ran = run_line(line, b"", Answer::Status(Box::new(mesh_status(&address))));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let json: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!(json["leader"], "node-1");
     let nodes = json["nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 6);
     assert!(nodes.iter().all(|node| node["lag"].is_null()), "{json}");
-    assert_eq!((&nodes[0]["rtt_us"], &nodes[0]["address"]), (&310.into(), &nobody.into()));
+    assert_eq!((&nodes[0]["rtt_us"], &nodes[0]["address"]), (&310.into(), &address.into()));
     assert!(nodes[4]["state"].is_null(), "{json}");
 }
 

@@ -2,7 +2,7 @@
 //! it to.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::wire::frame::{self, Decoder};
 /// A test that waits for longer than that has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A port that is listened on.
+/// A port that is taken as long as this is kept, and listened on.
 pub(crate) struct FakeServer {
     listener: TcpListener,
 }
@@ -34,6 +34,14 @@ impl FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
         FakeServer { listener }
+    }
+
+    /// Its port is taken, and nobody listens there: who connects is refused.
+    pub fn nobody() -> FakeServer {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        FakeServer { listener: socket.into() }
     }
 
     pub fn address(&self) -> String {

@@ -90,11 +90,10 @@ fn the_leader_hint_is_followed_with_the_same_write() {
 
 #[test]
 fn a_hint_that_leads_nowhere_falls_back_to_the_list() {
-    let server = FakeServer::start();
-    let nowhere = FakeServer::start().address();
+    let (server, nowhere) = (FakeServer::start(), FakeServer::nobody());
     let client = connect(&[&server]);
     let put = client.send_put("k", "v");
-    let hint = Refusal { leader_address: nowhere, ..refusal(Code::NotLeader) };
+    let hint = Refusal { leader_address: nowhere.address(), ..refusal(Code::NotLeader) };
     let mut connection = server.accept(1);
     let (id, _) = connection.write();
     connection.answer(id, Answer::Error(hint.clone()));
@@ -110,8 +109,8 @@ fn a_hint_that_leads_nowhere_falls_back_to_the_list() {
 
 #[test]
 fn a_node_that_keeps_refusing_is_left_for_another() {
-    let dead = FakeServer::start().address();
-    let hint = Refusal { leader_address: dead, ..refusal(Code::NotLeader) };
+    let dead = FakeServer::nobody();
+    let hint = Refusal { leader_address: dead.address(), ..refusal(Code::NotLeader) };
     for refused in [refusal(Code::NotLeader), refusal(Code::NoQuorum), hint] {
         let (cut_off, other) = (FakeServer::start(), FakeServer::start());
         let client = connect(&[&cut_off, &other]);
@@ -237,12 +236,9 @@ fn the_deadline_tells_unknown_from_unavailable() {
     assert!(matches!(get.wait(), Err(Error::Unavailable { .. })));
 
     // Nobody there: not sent.
-    let nobody = FakeServer::start().address();
-    let client =
-        Client::connect([nobody.clone()], Options { timeout: short, attempt_timeout: short })
-            .unwrap();
-    match client.put("k", "v") {
-        Err(Error::Unavailable { cause }) => assert!(cause.contains(&nobody), "{cause}"),
+    let nobody = FakeServer::nobody();
+    match within(&[&nobody], short).put("k", "v") {
+        Err(Error::Unavailable { cause }) => assert!(cause.contains(&nobody.address()), "{cause}"),
         other => panic!("{other:?}"),
     }
 }
