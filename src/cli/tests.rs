@@ -47,7 +47,7 @@ fn run_words(words: &[String], stdin: &[u8], addr: Option<String>, terminal: boo
 
 /// Runs a line against a server that gives one answer to all.
 fn run_line(line: &str, stdin: &[u8], answer: Answer) -> Ran {
-    let address = FakeServer::start().serve(1, move |_| answer.clone());
+    let address = FakeServer::start().serve(move |_| answer.clone());
     run_words(&words(line), stdin, Some(address), false)
 }
 
@@ -249,7 +249,7 @@ fn durations() {
 fn a_value_goes_in_and_out_unharmed() {
     let bytes: Vec<u8> = (0..=255).collect();
     let expected = bytes.clone();
-    let address = FakeServer::start().serve(2, move |asked| match asked {
+    let address = FakeServer::start().serve(move |asked| match asked {
         Asked::Write(write) => {
             let expected = crate::client::op::put("k", &expected);
             assert_eq!(write.txn.unwrap().success, [expected]);
@@ -265,7 +265,7 @@ fn a_value_goes_in_and_out_unharmed() {
 
 #[test]
 fn a_terminal_gets_a_newline() {
-    let address = FakeServer::start().serve(1, |_| Answer::Get(found(b"k", b"v")));
+    let address = FakeServer::start().serve(|_| Answer::Get(found(b"k", b"v")));
     let ran = run_words(&words("get k"), b"", Some(address), true);
     assert_eq!(ran.text(), "v\n");
 }
@@ -392,7 +392,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
             Ok(())
         }
     }
-    let address = FakeServer::start().serve(1, |_| Answer::Get(found(b"k", b"v")));
+    let address = FakeServer::start().serve(|_| Answer::Get(found(b"k", b"v")));
     let mut stderr = Vec::new();
     let mut process = Process {
         addr: Some(address),
@@ -422,8 +422,8 @@ fn status_asks_every_member_and_prints_a_table() {
     let answer = |node, members| {
         Answer::Status(Box::new(Status { node: Some(node), members, ..Status::default() }))
     };
-    let leader = FakeServer::start()
-        .serve(2, move |_| answer(node(1, NodeRole::Leader, 120, 120), Vec::new()));
+    let leader =
+        FakeServer::start().serve(move |_| answer(node(1, NodeRole::Leader, 120, 120), Vec::new()));
     let member = |raft_id, name: &str, address: &str| Member {
         raft_id,
         name: name.into(),
@@ -438,7 +438,7 @@ fn status_asks_every_member_and_prints_a_table() {
         member(4, "node-4", &leader),
     ];
     let asked = FakeServer::start()
-        .serve(2, move |_| answer(node(2, NodeRole::Follower, 110, 105), members.clone()));
+        .serve(move |_| answer(node(2, NodeRole::Follower, 110, 105), members.clone()));
     let ran = run_words(&words("status"), b"", Some(asked.clone()), false);
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let lines: Vec<Vec<&str>> =
@@ -458,7 +458,7 @@ fn status_asks_every_member_and_prints_a_table() {
 fn status_does_not_ask_whom_gossip_calls_dead_or_gone() {
     // All of them would answer: who is shown as unreachable was not asked.
     let answers = |raft_id| {
-        FakeServer::start().serve(1, move |_| {
+        FakeServer::start().serve(move |_| {
             let node = Some(node(raft_id, NodeRole::Follower, 120, 120));
             Answer::Status(Box::new(Status { node, ..Status::default() }))
         })
@@ -540,7 +540,7 @@ fn members_joins_what_gossip_and_the_log_know() {
         member(2, "node-2", true, 119),
         member(3, "node-3", false, 0),
     ];
-    let leader = FakeServer::start().serve(1, move |_| Answer::Status(Box::new(leads.clone())));
+    let leader = FakeServer::start().serve(move |_| Answer::Status(Box::new(leads.clone())));
     let asked = mesh_status(&leader);
     let ran = run_line("members", b"", Answer::Status(Box::new(asked)));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);

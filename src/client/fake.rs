@@ -1,7 +1,7 @@
 //! A scripted server for tests: speaks frames on a port of 127.0.0.1, and says what the test tells
 //! it to.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -51,38 +51,38 @@ impl FakeServer {
     /// Waits for a client, and welcomes it.
     pub fn accept(&self, applied: u64) -> FakeConnection {
         let (mut connection, _) = self.accept_hello();
-        connection.send(Frame::Welcome(Welcome {
-            version: 1,
-            node: Some(Identity { cluster_id: vec![7; 16].into(), ..Identity::default() }),
-            applied,
-        }));
+        connection.welcome(applied);
         connection
     }
 
     /// Waits for a client and its hello, and says nothing.
     pub fn accept_hello(&self) -> (FakeConnection, Hello) {
-        let (stream, _): (_, SocketAddr) = self.listener.accept().expect("a client connects");
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut connection = FakeConnection { stream, decoder: Decoder::default() };
+        let mut connection = self.connection().expect("a client connects");
         match connection.next() {
             Some(client_frame::Frame::Hello(hello)) => (connection, hello),
             other => panic!("the first frame is no hello but {other:?}"),
         }
     }
 
-    /// Answers every request of the first `connections` clients by `handler`, on a thread of its own.
-    pub fn serve(
-        self,
-        connections: usize,
-        mut handler: impl FnMut(Command) -> Answer + Send + 'static,
-    ) -> String {
+    fn connection(&self) -> io::Result<FakeConnection> {
+        let (stream, _) = self.listener.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(FakeConnection { stream, decoder: Decoder::default() })
+    }
+
+    /// Answers every request by `handler`, one client after the other, on a thread of its own, as long
+    /// as clients come: one that was kept waiting comes anew.
+    pub fn serve(self, mut handler: impl FnMut(Command) -> Answer + Send + 'static) -> String {
         let address = self.address();
         thread::spawn(move || {
-            for _ in 0..connections {
-                let mut connection = self.accept(1);
-                while let Some(client_frame::Frame::Request(request)) = connection.next() {
-                    let answer = handler(request.command.unwrap());
-                    connection.answer(request.id, answer);
+            while let Ok(mut connection) = self.connection() {
+                while let Some(frame) = connection.next() {
+                    match frame {
+                        client_frame::Frame::Hello(_) => connection.welcome(1),
+                        client_frame::Frame::Request(request) => {
+                            connection.answer(request.id, handler(request.command.unwrap()));
+                        }
+                    }
                 }
             }
         });
@@ -103,7 +103,7 @@ impl FakeConnection {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(len) => self.decoder.feed(&buffer[..len]),
-                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return None,
                 Err(e) => panic!("the client says nothing: {e}"),
             }
         }
@@ -124,6 +124,14 @@ impl FakeConnection {
             Some(Command::Write(write)) => (request.id, write),
             other => panic!("no write but {other:?}"),
         }
+    }
+
+    fn welcome(&mut self, applied: u64) {
+        self.send(Frame::Welcome(Welcome {
+            version: 1,
+            node: Some(Identity { cluster_id: vec![7; 16].into(), ..Identity::default() }),
+            applied,
+        }));
     }
 
     pub fn send(&mut self, frame: Frame) {
