@@ -190,13 +190,15 @@ impl Call {
         let _ = self.sender.send(result);
     }
 
-    /// What is known when there is no more time, or no more client.
-    pub fn verdict(&self, why: &str) -> Error {
+    /// What is known when there is no more time, or no more client. `endpoints` is where it was to go.
+    pub fn verdict(&self, why: &str, endpoints: &[String]) -> Error {
         let in_flight = matches!(self.phase, Phase::Sent { .. });
         let cause = match &self.cause {
             Some(cause) if in_flight => format!("{why} without an answer (before that: {cause})"),
             Some(cause) => format!("{why} ({cause})"),
-            None => format!("{why} without an answer"),
+            None if in_flight => format!("{why} without an answer"),
+            // It has waited for a connection since it came.
+            None => format!("{why} (no connection to {} yet)", endpoints.join(", ")),
         };
         if self.is_change() && (self.maybe_applied || in_flight) {
             Error::unknown(cause)

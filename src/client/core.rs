@@ -145,7 +145,7 @@ impl Core {
     pub fn give_up(&self, id: u64) -> Option<Error> {
         let call = self.lock().calls.remove(&id)?;
         self.room.notify_one();
-        Some(call.verdict(&self.time_is_up()))
+        Some(call.verdict(&self.time_is_up(), &self.endpoints))
     }
 
     /// Ends the client: nothing is sent any more.
@@ -156,7 +156,7 @@ impl Core {
             link.close();
         }
         for (_, call) in state.calls.drain() {
-            let verdict = call.verdict("the client was closed");
+            let verdict = call.verdict("the client was closed", &self.endpoints);
             call.complete(Err(verdict));
         }
         self.work.notify_one();
@@ -301,7 +301,7 @@ impl Core {
     /// Callers that wait see to their deadline themselves; this is for those that do not.
     fn expire(&self, state: &mut State, now: Instant) {
         for (_, call) in state.calls.extract_if(|_, call| call.deadline <= now) {
-            let verdict = call.verdict(&self.time_is_up());
+            let verdict = call.verdict(&self.time_is_up(), &self.endpoints);
             call.complete(Err(verdict));
             self.room.notify_one();
         }

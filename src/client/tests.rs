@@ -23,6 +23,12 @@ fn refused(code: Code) -> Refusal {
     Refusal { maybe_applied: true, ..refusal(code) }
 }
 
+/// A write that no client has sent.
+fn put_k() -> Command {
+    let txn = Some(Txn::new().then(op::put("k", "v")).into_wire());
+    Command::Write(Write { request_id: call::new_request_id().unwrap(), since: 0, txn })
+}
+
 fn code_of<T>(result: Result<Reply<T>>) -> Option<Code> {
     match result {
         Err(Error::Refused { code, .. }) => Some(code),
@@ -238,6 +244,19 @@ fn the_deadline_tells_unknown_from_unavailable() {
     let nobody = FakeServer::nobody();
     match within(&[&nobody], short).put("k", "v") {
         Err(Error::Unavailable { cause }) => assert!(cause.contains(&nobody.address()), "{cause}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_that_never_left_is_told_with_where_it_was_to_go() {
+    // Nobody drives it: its time is up before anything was tried.
+    let core = Core::new(vec!["h:1".into(), "h:2".into()], Options::default());
+    let (id, _) = core.submit(put_k(), Instant::now());
+    match core.give_up(id) {
+        Some(Error::Unavailable { cause }) => {
+            assert_eq!(cause, "5s passed (no connection to h:1, h:2 yet)");
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -487,5 +506,5 @@ fn a_node_that_is_hung_is_told_as_such() {
     let told = within(&[&hung], Duration::from_millis(200)).snapshot().unwrap_err().to_string();
     assert!(told.contains(&format!("{}: no answer within 200ms", hung.address())), "{told}");
     let told = within(&[&hung], Duration::from_millis(200)).get("k").unwrap_err().to_string();
-    assert!(!told.contains("os error"), "{told}");
+    assert!(told.contains(&hung.address()) && !told.contains("os error"), "{told}");
 }
