@@ -3,7 +3,7 @@
 use std::iter;
 use std::time::Duration;
 
-use super::fake::{FakeServer, found, kv, put_done, refusal, txn_result};
+use super::fake::{FakeConnection, FakeServer, found, kv, put_done, refusal, txn_result};
 use super::*;
 use crate::limits::REQUESTS_PER_CLIENT_MAX;
 use crate::wire::client::{
@@ -23,6 +23,29 @@ fn within(servers: &[&FakeServer], timeout: Duration) -> Client {
 
 fn refused(code: Code) -> Refusal {
     Refusal { maybe_applied: true, ..refusal(code) }
+}
+
+/// A client that has a connection, and its other end.
+fn connected(server: &FakeServer) -> (Client, FakeConnection) {
+    let client = connect(&[server]);
+    let get = client.send_get("k");
+    let mut connection = server.accept(1);
+    let id = connection.request().id;
+    connection.answer(id, Answer::Get(found(b"k", b"v")));
+    get.wait().unwrap();
+    (client, connection)
+}
+
+/// A time that is meant to run out.
+const BRIEFLY: Duration = Duration::from_millis(200);
+
+/// A request that has no more time than that, on the connection that there is. It is sent all the
+/// same, for its caller does that itself.
+fn send_briefly(client: &Client, command: Command) -> Pending<()> {
+    let deadline = Instant::now() + BRIEFLY;
+    let (id, receiver) = client.handle.core.submit(command, deadline);
+    let state = PendingState::Sent { id, deadline, receiver, handle: client.handle.clone() };
+    Pending { state, decode: |_| None }
 }
 
 /// A write that no client has sent.
@@ -238,18 +261,17 @@ fn an_outdated_since_is_renewed_once_it_is_certain_that_nothing_was_applied() {
 
 #[test]
 fn the_deadline_tells_unknown_from_unavailable() {
-    let short = Duration::from_millis(500);
     // Sent, and no answer: a write may have been applied, a read changes nothing.
     let server = FakeServer::start();
-    let client = within(&[&server], short);
-    let (put, get) = (client.send_put("k", "v"), client.send_get("k"));
-    let _silent = server.accept(1);
+    let (client, _silent) = connected(&server);
+    let put = send_briefly(&client, put_k());
+    let get = send_briefly(&client, Command::Get(Get { key: "k".into(), stale: false }));
     assert!(matches!(put.wait(), Err(Error::Unknown { .. })));
     assert!(matches!(get.wait(), Err(Error::Unavailable { .. })));
 
     // Nobody there: not sent.
     let nobody = FakeServer::nobody();
-    match within(&[&nobody], short).put("k", "v") {
+    match within(&[&nobody], BRIEFLY).put("k", "v") {
         Err(Error::Unavailable { cause }) => assert!(cause.contains(&nobody.address()), "{cause}"),
         other => panic!("{other:?}"),
     }
@@ -480,13 +502,13 @@ fn a_transfer_is_sent_again_until_the_node_leads() {
 #[test]
 fn an_order_that_nobody_answers_is_of_unknown_outcome() {
     let server = FakeServer::start();
-    let client = within(&[&server], Duration::from_secs(1));
-    let ordering = client.clone();
-    let transfer = thread::spawn(move || ordering.transfer_leader("node-2"));
-    let removal = removal(&client);
-    let _silent = server.accept(1);
-    for order in [transfer, removal] {
-        let error = order.join().unwrap().unwrap_err();
+    let (client, _silent) = connected(&server);
+    let name = "node-2".to_owned();
+    for order in [
+        Command::TransferLeader(TransferLeader { name: name.clone(), raft_id: 0 }),
+        Command::RemoveMember(RemoveMember { name, raft_id: 0 }),
+    ] {
+        let error = send_briefly(&client, order).wait().unwrap_err();
         assert!(matches!(error, Error::Unknown { .. }), "{error}");
     }
 }
