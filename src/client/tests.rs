@@ -291,23 +291,29 @@ fn a_request_that_never_left_is_told_with_where_it_was_to_go() {
 }
 
 #[test]
-fn refusals_up_to_the_deadline_are_unavailable_unless_one_left_it_open() {
-    for (maybe_applied, unknown) in [(false, false), (true, true)] {
+fn refused_and_out_of_time_is_unavailable_unless_the_refusal_left_it_open() {
+    let cases = [(Code::NoQuorum, false), (Code::Overloaded, false), (Code::NoQuorum, true)];
+    for (code, maybe_applied) in cases {
         let server = FakeServer::start();
-        let client = within(&[&server], Duration::from_millis(500));
-        let put = client.send_put("k", "v");
-        let mut connection = server.accept(1);
+        let (address, patience) = (server.address(), Duration::from_secs(30));
         let refusing = thread::spawn(move || {
-            while let Some(crate::wire::client::client_frame::Frame::Request(r)) = connection.next()
-            {
-                let refusal = Refusal { maybe_applied, ..refusal(Code::NoQuorum) };
-                connection.answer(r.id, Answer::Error(refusal));
-            }
+            let mut connection = server.accept(1);
+            let (id, _) = connection.write();
+            let refusal = Refusal { maybe_applied, ..refusal(code) };
+            connection.answer(id, Answer::Error(refusal));
         });
-        let error = put.wait().unwrap_err();
-        assert_eq!(matches!(error, Error::Unknown { .. }), unknown, "{error}");
-        assert!(error.to_string().contains("scripted NO_QUORUM"), "{error}");
-        drop(client);
+        // Nobody drives it, so that it is not sent again: what became of that would be open.
+        let core = Core::new(vec![address.clone()], Options::within(patience));
+        let (link, incoming, welcome) =
+            connection::open(&address, Bytes::new(), 1, patience).unwrap();
+        let link = Arc::new(link);
+        core.connected(link.clone(), welcome);
+        let (id, _) = core.submit(put_k(), Instant::now() + patience);
+        core.read(&link, incoming);
+        let error = core.give_up(id).unwrap();
+        assert_eq!(matches!(error, Error::Unknown { .. }), maybe_applied, "{error}");
+        assert_eq!(matches!(error, Error::Unavailable { .. }), !maybe_applied, "{error}");
+        assert!(error.to_string().contains(&refusal(code).message), "{error}");
         refusing.join().unwrap();
     }
 }
