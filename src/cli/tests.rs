@@ -350,9 +350,8 @@ fn refusals_and_lost_answers_have_their_codes() {
         (Code::Invalid, exit::USAGE),
         (Code::TooLarge, exit::USAGE),
         (Code::NoSpace, exit::UNAVAILABLE),
-        (Code::Overloaded, exit::UNAVAILABLE),
     ] {
-        let ran = run_line("put k v --timeout 500ms", b"", Answer::Error(refusal(code)));
+        let ran = run_line("put k v", b"", Answer::Error(refusal(code)));
         assert_eq!(ran.code, expected, "{}", ran.stderr);
         assert!(ran.stderr.contains(code.as_str_name()), "{}", ran.stderr);
         assert!(ran.stdout.is_empty());
@@ -564,8 +563,7 @@ fn members_joins_what_gossip_and_the_log_know() {
 fn members_does_without_a_leader_that_does_not_answer() {
     let nobody = FakeServer::nobody();
     let address = nobody.address();
-    let line = "members --json --timeout 200ms";
-    let ran = run_line(line, b"", Answer::Status(Box::new(mesh_status(&address))));
+    let ran = run_line("members --json", b"", Answer::Status(Box::new(mesh_status(&address))));
     assert_eq!(ran.code, exit::DONE, "{}", ran.stderr);
     let json: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
     assert_eq!(json["leader"], "node-1");
