@@ -7,7 +7,7 @@
 # - What is said to be lost is lost: acknowledged, and not there in a linearizable read that began later.
 # - However it ends, its writers end, and the nodes that it took down are brought back; these not if it is killed by SIGKILL.
 #
-# It needs bash 5, awk, and the command line `phalanx`; and `fly`, `docker` or scripts/local-mesh.sh to restart nodes with.
+# It needs bash 5, awk, setsid, and the command line `phalanx`; and `fly`, `docker` or scripts/local-mesh.sh to restart nodes with.
 set -euo pipefail
 export LC_ALL=C
 
@@ -115,10 +115,10 @@ find_phalanx() {
 
 # ---- Where the nodes run. Each target stops, starts and restarts nodes by name, and may know better addresses. ----
 
-# Runs a command of a target. What it prints is of interest if it fails. Ctrl-C in a terminal goes to it too: half done, it
-# would leave nodes that go down when they were already brought back.
+# Runs a command of a target. What it prints is of interest if it fails. It is in a session of its own, where Ctrl-C does not
+# reach it: half done, it would leave nodes that go down when they were already brought back.
 run() {
-    if ! (trap '' INT HUP; exec "$@") >"$work/command.log" 2>&1; then
+    if ! setsid --wait "$@" >"$work/command.log" 2>&1; then
         cat "$work/command.log" >&2
         fail "this failed: $*"
     fi

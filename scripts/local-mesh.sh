@@ -78,6 +78,9 @@ has_ended() {
     ((${#threads[@]} == 1))
 }
 
+# Whether a process is gone but for a thread or more.
+lingers() { grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null && ! has_ended "$1"; }
+
 # Whether it is the node's own process that listens at its address: another mesh may have taken that.
 serves() {
     local pid sockets inode
@@ -111,6 +114,10 @@ peers_of() {
 # Starts a node, in a process group of its own: Ctrl-C is for this script, which knows what to do. It outlives the terminal.
 start() {
     local i=$1 pid
+    # One that was killed may have its ports and the data's lock for a moment more.
+    if pid=$(cat "$(pid_file "$i")" 2>/dev/null); then
+        while lingers "$pid"; do sleep 0.05; done
+    fi
     set -m
     # Not by nohup: its command line names the server, too, and is empty for a moment when it becomes that.
     (

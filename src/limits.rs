@@ -56,8 +56,9 @@ pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Unsent bytes to one client past which it gets `overloaded` for an answer: what it had asked for before it was read
 /// no more can be many times [`CLIENT_UNSENT_MAX`].
 pub const CLIENT_REPLIES_LEN_MAX: usize = 16 * MIB;
-/// Descriptors that no connection of others gets: the log, the store and the node's own connections need them.
-pub const DESCRIPTORS_RESERVED: u64 = 32;
+/// Descriptors that no connection of others gets, or half of those that there are: the log and the store need some, and so do the
+/// node's own connections.
+pub const DESCRIPTORS_RESERVED: u64 = 32 + 2 * PEERS_MAX as u64;
 /// Bytes of answers that one turn of a node gives; those beyond are `overloaded`.
 pub const TURN_REPLIES_LEN_MAX: usize = 64 * MIB;
 /// Unsent bytes to one peer past which messages to it are dropped (and raft told that it is unreachable).

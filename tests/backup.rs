@@ -68,7 +68,11 @@ fn backup_of(node: &Node, dir: &Path, name: &str) -> (PathBuf, Value) {
     let saved = wait_for("a snapshot is saved", SOON, || {
         let args = ["snapshot", "save", text(&file), "--json", "--timeout", "20s"];
         let saved = node.phalanx(&args);
-        (saved.status.code() != Some(3)).then(|| told(&saved))
+        if saved.status.code() == Some(3) {
+            println!("again: {saved:?}");
+            return None;
+        }
+        Some(told(&saved))
     });
     let checked = told(&node.phalanx(&["snapshot", "check", text(&file), "--json"]));
     assert_eq!(saved, checked);

@@ -102,8 +102,9 @@ fn a_leader_that_is_told_to_stop_hands_over() {
     let load = Load::start(cluster.addresses());
     load.wait_progress();
     let exit = cluster.nodes[leader].terminate();
+    // Normally within a second. What hangs takes longer than any stall of the machine.
     println!("it has stopped after {:.1?}", exit.took);
-    assert!(exit.status.success(), "{exit:?}");
+    assert!(exit.status.success() && exit.took < Duration::from_secs(10), "{exit:?}");
     assert!(cluster.nodes[leader].log().contains("handing leadership over"));
     assert_ne!(cluster.leader(), leader);
     load.wait_progress();
@@ -129,9 +130,10 @@ fn a_second_signal_ends_a_node_at_once() {
     let proposals = || cluster.nodes[leader].page()["counters"]["proposals"].as_u64();
     wait_until("the write is proposed", SOON, || proposals() > Some(0));
     let node = &mut cluster.nodes[leader];
+    // Two of one kind could become one.
     node.signal(Signal::TERM);
-    node.wait_log("asked to stop");
-    let exit = node.terminate();
+    node.signal(Signal::INT);
+    let exit = node.wait_exit(SOON);
     assert_eq!(exit.status.code(), Some(130), "{exit:?}");
     drop(pending);
 }
@@ -150,8 +152,8 @@ fn nodes_that_start_in_any_order_form_one_cluster() {
         }
         cluster.wait_formed();
         let ids: Vec<String> =
-            cluster.nodes.iter().map(|node| node.page()["cluster_id"].to_string()).collect();
-        assert!(ids[0].len() > 2 && ids.iter().all(|id| *id == ids[0]), "{round}: {ids:?}");
+            cluster.nodes.iter().map(|node| node.status_text("cluster_id")).collect();
+        assert!(!ids[0].is_empty() && ids.iter().all(|id| *id == ids[0]), "{round}: {ids:?}");
         let founders = cluster.nodes.iter().filter(|node| node.log().contains("forming cluster"));
         assert_eq!(founders.count(), 1, "round {round}");
     }
@@ -225,6 +227,9 @@ fn a_new_node_gets_the_state_where_the_log_does_not_reach_back() {
 }
 
 const IDLE_TIME: Duration = Duration::from_secs(5);
+/// In percent of a core: it does not spin. That it is below 1 % is for the benchmark to show, on a machine that does nothing
+/// else.
+const IDLE_SHARE_MAX: f64 = 10.0;
 /// For ten ticks a second, heartbeats and gossip. At 1 % of a core, which is to be too much, each would take 170 us.
 const IDLE_WAKEUPS_MAX: u64 = 60 * IDLE_TIME.as_secs();
 const IDLE_RSS_MAX_BYTES: u64 = 64 << 20;
@@ -247,6 +252,7 @@ fn an_idle_node_costs_little() {
         let share = 100.0 * used.as_secs_f64() / IDLE_TIME.as_secs_f64();
         let woken = wakeups(node) - woken_before;
         println!("{}: {woken} wake-ups, {share:.2} % of a core, {} KiB", node.name, rss >> 10);
+        assert!(share < IDLE_SHARE_MAX, "{} uses {share:.2} % of a core", node.name);
         assert!(woken < IDLE_WAKEUPS_MAX, "{} wakes up {woken} times", node.name);
         assert!(rss < IDLE_RSS_MAX_BYTES, "{} uses {rss} bytes", node.name);
     }

@@ -70,6 +70,7 @@ chaos 0 --rounds 2 --down 2 --kill --seed 7
 [[ $(chosen) == "$before" ]]
 
 testing "all are restarted one by one, and leadership is handed over"
+mark_rolling data/node-*.log
 start_timing_writes
 chaos 0 --rounds 1 --rolling
 stop_timing_writes
@@ -105,8 +106,8 @@ none_stops() {
     done
 }
 a_stop_has_begun() { pgrep -f "local-mesh.sh stop" >/dev/null && ! none_stops; }
-# Interrupts the one that was begun while nodes are down, or when that holds. Whoever read at 9 what it says reads no longer: not before, since
-# the next word would end it.
+# Interrupts the one that was begun while nodes are down, or when that holds. Descriptor 9, if it is open, reads what it says.
+# That is closed after the signal: before, the next word would end it by SIGPIPE.
 interrupt() {
     local code=0
     eventually 30 "${2-some_are_down}"

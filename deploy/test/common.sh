@@ -132,14 +132,21 @@ is_within() {
 # The longest gap that chaos.sh tells of, in ms.
 longest_gap() { sed -n 's/^longest gap between acknowledgements = \([0-9]*\) ms.*/\1/p' <<<"$1"; }
 
-# Whether whoever led when it was stopped handed that over first, by the logs of five that were all stopped.
+# Marks in the logs of nodes where a rolling restart begins.
+mark_rolling() {
+    local log
+    for log in "$@"; do printf -- '---- rolling\n' >>"$log"; done
+}
+
+# Whether, by the logs of five nodes, all were stopped since the mark, and whoever led then began to hand over first.
 handed_over() {
     awk '
-        FNR == 1 { leads = 0 }
+        FNR == 1 { leads = counts = 0 }
+        /^---- rolling$/ { counts = 1 }
         / leader in term / { leads = led = 1 }
         / (follower|candidate) in term | handing leadership over$/ { leads = 0 }
-        / stopped$/ { stopped++; kept += leads }
-        END { exit !(led && stopped >= 5 && !kept) }' "$@" || {
+        / stopped$/ && counts { stopped++; kept += leads; counts = 0 }
+        END { exit !(led && stopped == 5 && !kept) }' "$@" || {
         printf 'not all five were stopped, or one that led until it was, by: %s\n' "$*" >&2
         return 1
     }

@@ -148,6 +148,7 @@ chaos --rounds 1 --down 2 --kill
 has "$(<"$WORLD/calls")" "--signal SIGKILL"
 
 testing "a rolling restart, with fly: no gap over an election timeout"
+mark_rolling "$WORLD"/machines/*/log
 start_timing_writes
 chaos --rounds 1 --rolling
 stop_timing_writes

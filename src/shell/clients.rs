@@ -86,20 +86,8 @@ impl Client {
 /// Accepts connections for ever.
 pub(super) async fn accept(reactor: Rc<Reactor>, listener: TcpListener) {
     loop {
-        let refused = match listener.accept().await {
-            Ok(stream) if socket::is_of_reserve(&stream) => {
-                "the last descriptors are for the node's own files (ulimit -n, LimitNOFILE)"
-                    .to_owned()
-            }
-            Ok(stream) => {
-                admit(&reactor, stream);
-                continue;
-            }
-            Err(e) => e.to_string(),
-        };
-        // Connections that end will free some.
-        log::warn!("cannot accept a connection: {refused}");
-        Timer::new(Duration::from_millis(100)).await;
+        let stream = socket::accept(&listener).await;
+        admit(&reactor, stream);
     }
 }
 

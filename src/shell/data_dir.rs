@@ -551,8 +551,8 @@ mod tests {
         let file = File::open(files.path(&name)).unwrap();
         let mut bytes = vec![0; SEGMENT_LEN];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        // A look has the page read if it is not cached, and finds it if it is kept waiting meanwhile: not all looks are. The
-        // pages are too far apart for one to be read with another.
+        // A look at a page that is not cached starts to read it, and finds it if this thread is held up just then: many pages
+        // are looked at, far enough apart that none is read along with another.
         let mut looks = || {
             let offsets = (0..SEGMENT_LEN as u64).step_by(256 * 1024);
             let look = |offset| {
@@ -565,9 +565,11 @@ mod tests {
         if before.contains(&Err(rustix::io::Errno::OPNOTSUPP)) {
             return println!("SKIPPED: this file system does not tell what is cached");
         }
-        assert!(before.contains(&Ok(4096)), "{before:?}");
+        let most =
+            |looks: &[_], seen| 2 * looks.iter().filter(|it| **it == seen).count() > looks.len();
+        assert!(most(&before, Ok(4096)), "{before:?}");
         files.read_at(&name, 0, &mut vec![0; SEGMENT_LEN]).unwrap();
         let after = looks();
-        assert!(after.contains(&Err(rustix::io::Errno::AGAIN)), "{after:?}");
+        assert!(most(&after, Err(rustix::io::Errno::AGAIN)), "{after:?}");
     }
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use futures_lite::io::{AsyncRead, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
-use glommio::timer::Timer;
 
 use super::pump::linger;
 use super::reactor::Reactor;
@@ -26,11 +25,7 @@ use crate::wire::client::{MeshNode, NodeRole, mesh_node};
 pub(super) async fn serve(reactor: Rc<Reactor>, listener: TcpListener) {
     let open = Rc::new(Cell::new(0));
     loop {
-        let accepted = listener.accept().await.ok();
-        let Some(stream) = accepted.filter(|stream| !socket::is_of_reserve(stream)) else {
-            Timer::new(Duration::from_millis(100)).await;
-            continue;
-        };
+        let stream = socket::accept(&listener).await;
         let (reactor, open) = (reactor.clone(), open.clone());
         open.set(open.get() + 1);
         glommio::spawn_local(async move {

@@ -11,6 +11,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
+use glommio::timer::Timer;
 use rustix::net::{SendFlags, sendto, sockopt};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -262,11 +263,27 @@ pub(super) fn keep_alive(stream: &impl AsRawFd) {
     }
 }
 
-/// Whether the connection took one of the last descriptors, which are the node's own: the kernel gives the lowest that is
-/// free.
-pub(super) fn is_of_reserve(stream: &impl AsRawFd) -> bool {
+/// The next connection that others open. Waits, and says so, while there is no descriptor for it: connections that end free
+/// some. The last are kept for the node itself, which could not go on without them.
+pub(super) async fn accept(listener: &glommio::net::TcpListener) -> glommio::net::TcpStream {
+    loop {
+        let why = match listener.accept().await {
+            Ok(stream) if !is_of_reserve(&stream) => return stream,
+            Ok(_) => "the last descriptors are for the node's own files and connections; raise the limit of \
+                      open files (ulimit -n, LimitNOFILE)"
+                .to_owned(),
+            Err(e) => e.to_string(),
+        };
+        ::log::warn!("cannot accept a connection: {why}");
+        Timer::new(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether this is one of the last descriptors: the kernel gives the lowest that is free.
+fn is_of_reserve(stream: &impl AsRawFd) -> bool {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    stream.as_raw_fd() as u64 + DESCRIPTORS_RESERVED >= limit
+    let reserved = DESCRIPTORS_RESERVED.min(limit / 2);
+    stream.as_raw_fd() as u64 >= limit - reserved
 }
 
 #[cfg(test)]

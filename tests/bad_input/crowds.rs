@@ -26,7 +26,7 @@ fn memory_bytes(node: &Node, field: &str) -> u64 {
 fn a_client_that_never_reads_is_bounded_and_then_disconnected() {
     let node = Node::start_single("never-reads");
     node.client(TIMEOUT).put("large", vec![b'v'; VALUE_LEN_MAX]).unwrap();
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     let before = memory_bytes(&node, "VmRSS");
 
     // Answers of 1 GiB are asked for at once, and then more, until the node does not take any.
@@ -86,7 +86,7 @@ fn thousands_of_idle_connections() {
     println!("an idle connection takes {per_connection} bytes of the node's memory");
     assert!(per_connection < 16 << 10, "an idle connection takes {per_connection} bytes");
 
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     for _ in 0..100 {
         assert_serves(&node);
     }

@@ -1,7 +1,7 @@
 //! Bad requests on DEBUG_ADDR. How bytes become answers is tested in the `http` room; here, that a bad client costs no
 //! more than its own connection.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use phalanx::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
 use rustix::process::Signal;
 
 use crate::harness::{Node, SOON};
+use crate::is_end;
 
 fn connect(node: &Node) -> TcpStream {
     let stream = TcpStream::connect(&node.debug_address).expect("the node accepts connections");
@@ -32,10 +33,6 @@ fn rest(mut stream: TcpStream) -> String {
         Err(e) if !is_end(&e) => panic!("neither an answer nor the end: {e}"),
         _ => String::from_utf8(answer).expect("the node says text"),
     }
-}
-
-fn is_end(e: &io::Error) -> bool {
-    [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&e.kind())
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::wire::{Bystander, Wire, get, put, write};
 #[test]
 fn what_is_over_a_limit_is_refused_and_disturbs_nobody() {
     let node = Node::start_single("limits");
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     let mut wire = Wire::greeted(&node.address);
 
     let long_key = vec![b'k'; KEY_LEN_MAX + 1];

@@ -21,6 +21,7 @@ mod quota;
 mod settings;
 mod sharing;
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use harness::{Node, SOON, wait_until};
@@ -61,6 +62,11 @@ fn assert_no_space(client: &Client, key: &str, value: &[u8]) {
         Err(Error::Unknown { .. } | Error::Unavailable { .. }) => false,
         other => panic!("{other:?}"),
     });
+}
+
+/// Whether the other end has had enough: what it sent before is there to be read.
+fn is_end(e: &io::Error) -> bool {
+    [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&e.kind())
 }
 
 /// Whether the node serves, as before.

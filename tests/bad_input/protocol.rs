@@ -18,7 +18,7 @@ fn assert_ended(node: &Node, bytes: &[u8], told: &str) {
 #[test]
 fn bytes_that_are_no_protocol_end_their_connection_only() {
     let node = Node::start_single("protocol");
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     let noise: Vec<u8> = (0..8 << 20).map(|_| fastrand::u8(1..)).collect();
 
     assert_ended(
@@ -45,7 +45,7 @@ fn bytes_that_are_no_protocol_end_their_connection_only() {
 #[test]
 fn connections_that_break_off_leave_nothing_behind() {
     let node = Node::start_single("truncated");
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     let before = connections(&node);
     let frame = encode(request(1, put("half", vec![b'v'; 1000])));
     for len in [1, 4, 5, 500, frame.len() - 1] {
@@ -91,7 +91,7 @@ fn who_says_nothing_is_disconnected() {
 #[test]
 fn greetings_that_belong_elsewhere_are_refused() {
     let node = Node::start_single("greeting");
-    let bystander = Bystander::start(&node.address);
+    let bystander = Bystander::start(&node);
     let own = Wire::open(&node.address).greet(client_hello()).unwrap().node.unwrap();
     let other = Identity {
         cluster_id: vec![7; 16].into(),

@@ -1,7 +1,7 @@
 //! A connection on the level of the protocol: it can send what the client library would not.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,8 @@ use phalanx::wire::client::{
 };
 use phalanx::wire::frame::{self, Decoder};
 
-use crate::harness::{SOON, wait_until};
+use crate::harness::{Node, SOON, wait_for, wait_until};
+use crate::is_end;
 
 /// See the [module](self).
 pub struct Wire {
@@ -95,13 +96,10 @@ impl Wire {
     /// The answer to a request, which is sent until it has one: a node refuses what it could not confirm in time, and on a
     /// slow disk that may be anything. A write is the same one each time.
     pub fn answer(&mut self, id: u64, command: Command) -> Response {
-        loop {
+        wait_for("an answer in time", SOON, || {
             self.request(id, command.clone());
-            let response = self.response();
-            if !is_late(&response) {
-                return response;
-            }
-        }
+            Some(self.response()).filter(|response| !is_late(response))
+        })
     }
 
     /// The refusal of the only request in flight.
@@ -118,10 +116,6 @@ impl Wire {
         assert_eq!(self.next(), None, "the node closes the connection after an error");
         refusal
     }
-}
-
-fn is_end(e: &io::Error) -> bool {
-    [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&e.kind())
 }
 
 /// Whether the node did not find out in time whether it could do what it was asked.
@@ -160,23 +154,25 @@ pub fn get(key: impl AsRef<[u8]>) -> Command {
     Command::Get(Get { key: Bytes::copy_from_slice(key.as_ref()), stale: false })
 }
 
-/// Another client, which pipelines writes on one connection all the time. It fails if that connection ends or any of
-/// its requests is refused for another reason than a slow disk: those it sends again.
-pub struct Bystander {
+/// Another client of a node, which pipelines writes on one connection all the time. It fails if that connection ends or any of
+/// its requests is refused, but for those that the node's disk held up: it sends them again.
+pub struct Bystander<'a> {
+    node: &'a Node,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
+    /// Gives how many requests were late.
+    thread: JoinHandle<u64>,
 }
 
-impl Bystander {
+impl Bystander<'_> {
     const IN_FLIGHT: u64 = 16;
 
     /// Starts it, and waits until it is at work.
-    pub fn start(address: &str) -> Bystander {
+    pub fn start(node: &Node) -> Bystander<'_> {
         let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (stopped, counted, wire) = (stop.clone(), done.clone(), Wire::greeted(address));
+        let (stopped, counted, wire) = (stop.clone(), done.clone(), Wire::greeted(&node.address));
         let thread = std::thread::spawn(move || pipeline(wire, &stopped, &counted));
-        let bystander = Bystander { stop, done, thread };
+        let bystander = Bystander { node, stop, done, thread };
         bystander.wait_for_progress();
         bystander
     }
@@ -185,7 +181,12 @@ impl Bystander {
     pub fn finish(self) {
         self.wait_for_progress();
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the bystander was not disturbed");
+        let late = self.thread.join().expect("the bystander was not disturbed");
+        let is_slow = self.node.log().contains("a write to the log took");
+        assert!(
+            late == 0 || is_slow,
+            "{late} requests of a bystander were late, and not for the disk"
+        );
     }
 
     fn wait_for_progress(&self) {
@@ -196,8 +197,8 @@ impl Bystander {
     }
 }
 
-fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
-    let (mut sent, mut since) = (0, 0);
+fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) -> u64 {
+    let (mut sent, mut since, mut late) = (0, 0, 0);
     let mut in_flight = BTreeMap::new();
     while !stopped.load(Ordering::Relaxed) {
         while sent < done.load(Ordering::Relaxed) + Bystander::IN_FLIGHT {
@@ -211,6 +212,7 @@ fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
         }
         let response = wire.response();
         if is_late(&response) {
+            late += 1;
             wire.request(response.id, in_flight[&response.id].clone());
             continue;
         }
@@ -220,4 +222,5 @@ fn pipeline(mut wire: Wire, stopped: &AtomicBool, done: &AtomicU64) {
         in_flight.remove(&response.id);
         done.fetch_add(1, Ordering::Relaxed);
     }
+    late
 }

@@ -33,14 +33,19 @@ impl Cluster {
     /// Nodes with these settings that have formed a cluster.
     pub fn start_with(size: usize, settings: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::new(size);
-        for node in &mut cluster.nodes {
+        cluster.start_all(settings);
+        cluster.wait_formed();
+        cluster
+    }
+
+    /// Starts them with these settings. Does not wait for anything.
+    pub fn start_all(&mut self, settings: &[(&str, &str)]) {
+        for node in &mut self.nodes {
             for (variable, value) in settings {
                 node.set(variable, value);
             }
             node.start();
         }
-        cluster.wait_formed();
-        cluster
     }
 
     /// Waits until all nodes are voters of one cluster, know its leader and serve.

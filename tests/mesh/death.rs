@@ -9,7 +9,7 @@ use crate::harness::{Cluster, ELECTION_TIMEOUT, SOON, wait_until};
 use crate::view::{all_see_all, mesh, sees};
 use crate::{assert_serves, start_with, wait_roles};
 
-/// In which a death is noticed.
+/// Longer than a death takes to be noticed: for so long a node that has left is not called dead.
 const DEATH_NOTICED: Duration = Duration::from_secs(10);
 
 fn start_five() -> Cluster {
@@ -56,7 +56,6 @@ fn a_node_that_is_told_to_stop_has_left_and_is_not_dead() {
     let exit = cluster.nodes[victim].terminate();
     assert!(exit.status.success(), "{exit:?}");
     wait_seen(&cluster, victim, "left");
-    // For as long as its death would take to be noticed, nobody takes it for dead.
     let name = cluster.nodes[victim].name.clone();
     let began = Instant::now();
     while began.elapsed() < DEATH_NOTICED {

@@ -28,15 +28,10 @@ use view::members;
 /// For a client of a node that answers at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A cluster that has formed, of nodes that know each other by PEERS and have these settings.
+/// Nodes that know each other by PEERS and have these settings, started.
 fn start_with(size: usize, settings: &[(&str, &str)]) -> Cluster {
     let mut cluster = Cluster::new(size);
-    for node in &mut cluster.nodes {
-        for (variable, value) in settings {
-            node.set(variable, value);
-        }
-        node.start();
-    }
+    cluster.start_all(settings);
     cluster
 }
 

@@ -4,7 +4,8 @@
 //!
 //! - [`storms`]: writes and reads under crashes and partitions. [`forming`]: how a cluster comes about. [`leaving`]: how
 //!   a node stops. [`returning`]: how one comes back without its disk. [`membership`], [`removal`]: who belongs.
-//!   [`forwarding`]: writes by way of another node.
+//!   [`forwarding`]: writes by way of another node. [`failover`]: how long they wait for another leader. [`minority`]: what
+//!   those who are cut off say.
 //!   [`limits`]: bounds; [`bounded`]: of the log. [`snapshots`]: what becomes of those that it leaves behind;
 //!   [`reading`]: of clients. [`digests`], [`quota`]: states that differ, and that are full. [`golden`]: transcripts.
 
