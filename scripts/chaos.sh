@@ -17,6 +17,8 @@ PROGRESS_WRITES=25
 PROGRESS_WITHIN_S=60
 STOPPED_WITHIN_S=90
 WHOLE_WITHIN_S=300
+# Until it is said what is waited for.
+TOLD_AFTER_S=10
 READ_WITHIN_S=60
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -240,8 +242,12 @@ is_whole() {
 }
 
 await_whole() {
-    local deadline=$((SECONDS + WHOLE_WITHIN_S))
+    local deadline=$((SECONDS + WHOLE_WITHIN_S)) told=$((SECONDS + TOLD_AFTER_S))
     until is_whole; do
+        if ((SECONDS >= told)); then
+            say "waiting for all $size nodes: ${missing:-no node tells of them}"
+            told=$((SECONDS + WHOLE_WITHIN_S))
+        fi
         ((SECONDS < deadline)) || fail "not all $size nodes are there after $WHOLE_WITHIN_S s: ${missing:-no node tells of them}"
         sleep 0.2
     done
@@ -504,7 +510,11 @@ finish() {
         stop_writers
         summary || code=1
     fi
-    if ((code == 0)); then remove_keys; fi
+    case $code in
+        0) remove_keys ;;
+        1 | 2) ;;
+        *) say "it was told to end; what was written since the last round was not read, and all keys stay: phalanx del --prefix $prefix" ;;
+    esac
     if [[ -s $work/problems ]]; then say "what was acknowledged and found: $work"; else rm -rf "$work"; fi
     exit "$code"
 }

@@ -202,6 +202,25 @@ await_formed() {
     done
 }
 
+# Whether somebody listens at that port.
+is_taken() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Refuses to start some of the nodes where others cannot: what listens at a port may be a node, too, whose cluster they would join.
+# The kernel may keep the ports of a killed one for a moment.
+refuse_taken() {
+    local i port deadline=$((SECONDS + 3))
+    for ((i = 0; i < nodes; i++)); do
+        ! pid_of "$i" >/dev/null || continue
+        for port in "900$i" "808$i"; do
+            while is_taken "$port"; do
+                ((SECONDS < deadline)) ||
+                    fail "127.0.0.1:$port, which is for node-$i, is taken by another process: end that first (ss -ltnp shows it)"
+                sleep 0.1
+            done
+        done
+    done
+}
+
 # Refuses to leave out nodes that were here before: the cluster would count them still, and show them as dead.
 refuse_fewer() {
     local i last beyond=() directories=()
@@ -234,6 +253,7 @@ up() {
         fail "the number of nodes must be from 1 to $NODES_MAX, and is $nodes" 2
     fi
     refuse_fewer
+    refuse_taken
     mkdir -p "$mesh_dir"
     table=$mesh_dir/members.txt
     started=()

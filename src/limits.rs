@@ -56,9 +56,13 @@ pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 /// Unsent bytes to one client past which it gets `overloaded` for an answer: what it had asked for before it was read
 /// no more can be many times [`CLIENT_UNSENT_MAX`].
 pub const CLIENT_REPLIES_LEN_MAX: usize = 16 * MIB;
-/// Descriptors that no connection of others gets, or half of those that there are: the log and the store need some, and so do the
-/// node's own connections.
+/// Descriptors without which a node does not start.
+pub const DESCRIPTORS_MIN: u64 = 64;
+/// Descriptors that no connection of others gets, or a quarter of those that there are: the log and the store need some, and so do
+/// the node's own connections.
 pub const DESCRIPTORS_RESERVED: u64 = 32 + 2 * PEERS_MAX as u64;
+/// Descriptors that clients and peers do not get, or half of those that there are: HTTP is answered, too, when there are no others.
+pub const DESCRIPTORS_NOT_FOR_CLIENTS: u64 = DESCRIPTORS_RESERVED + HTTP_CONNECTIONS_MAX as u64;
 /// Bytes of answers that one turn of a node gives; those beyond are `overloaded`.
 pub const TURN_REPLIES_LEN_MAX: usize = 64 * MIB;
 /// Unsent bytes to one peer past which messages to it are dropped (and raft told that it is unreachable).

@@ -10,11 +10,11 @@ use glommio::timer::Timer;
 
 use super::pump::{Event, Outbox, Pump, linger};
 use super::reactor::{Input, Reactor};
-use super::socket;
+use super::socket::{self, Door};
 use crate::error::refusal;
 use crate::limits::{
-    CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX, HELLO_TIMEOUT,
-    PEER_INBOUND_MAX, REQUESTS_PER_CLIENT_MAX,
+    CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX,
+    DESCRIPTORS_NOT_FOR_CLIENTS, HELLO_TIMEOUT, PEER_INBOUND_MAX, REQUESTS_PER_CLIENT_MAX,
 };
 use crate::node::{ConnectionId, without_room};
 use crate::wire::client::{
@@ -85,8 +85,9 @@ impl Client {
 
 /// Accepts connections for ever.
 pub(super) async fn accept(reactor: Rc<Reactor>, listener: TcpListener) {
+    let mut door = Door::new(listener, DESCRIPTORS_NOT_FOR_CLIENTS, 2);
     loop {
-        let stream = socket::accept(&listener).await;
+        let stream = door.next().await;
         admit(&reactor, stream);
     }
 }

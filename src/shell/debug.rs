@@ -11,12 +11,12 @@ use glommio::net::{TcpListener, TcpStream};
 
 use super::pump::linger;
 use super::reactor::Reactor;
-use super::socket;
+use super::socket::Door;
 use crate::http::{
     Connection, Health, Liveness, MeshNodePage, MeshPage, NodeState, Page, PeerStatus, Status,
     StatusPage, Step, reject, respond,
 };
-use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
+use crate::limits::{DESCRIPTORS_RESERVED, HTTP_CONNECTIONS_MAX, HTTP_TIMEOUT};
 use crate::metrics::Counters;
 use crate::node::hex;
 use crate::wire::client::{MeshNode, NodeRole, mesh_node};
@@ -24,8 +24,9 @@ use crate::wire::client::{MeshNode, NodeRole, mesh_node};
 /// Serves for ever.
 pub(super) async fn serve(reactor: Rc<Reactor>, listener: TcpListener) {
     let open = Rc::new(Cell::new(0));
+    let mut door = Door::new(listener, DESCRIPTORS_RESERVED, 4);
     loop {
-        let stream = socket::accept(&listener).await;
+        let stream = door.next().await;
         let (reactor, open) = (reactor.clone(), open.clone());
         open.set(open.get() + 1);
         glommio::spawn_local(async move {

@@ -32,7 +32,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::config::{Bootstrap, Cpu, HostPort, Peer, Settings};
 use crate::error::{Error, Result};
-use crate::limits::{CLIENTS_MAX, SEGMENT_LEN};
+use crate::limits::{CLIENTS_MAX, DESCRIPTORS_MIN, SEGMENT_LEN};
 use crate::log::{Recovery, recover};
 use crate::node::{self, Node, Now};
 use crate::store::Store;
@@ -329,6 +329,13 @@ fn check_kernel() -> Result<()> {
              LimitMEMLOCK=8M, docker: --ulimit memlock=8388608)",
             locked >> 10,
             MEMLOCK_MIN >> 10
+        )));
+    }
+    let descriptors = socket::descriptors();
+    if descriptors < DESCRIPTORS_MIN {
+        return Err(Error::Environment(format!(
+            "the limit of open files is {descriptors}, and a node needs {DESCRIPTORS_MIN}, and one more for each client: \
+             raise it (`ulimit -n 65536`, systemd: LimitNOFILE=65536, docker: --ulimit nofile=65536)"
         )));
     }
     socket::try_io_uring().map_err(|e| {

@@ -18,12 +18,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::GossipBind;
 use crate::error::{Error, Result};
-use crate::limits::DESCRIPTORS_RESERVED;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// An address that is still taken then is in use by another process.
 const FREE_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is told that connections cannot be accepted.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A bound and listening socket, not yet the reactor's.
 pub(super) struct Listener {
@@ -263,27 +264,50 @@ pub(super) fn keep_alive(stream: &impl AsRawFd) {
     }
 }
 
-/// The next connection that others open. Waits, and says so, while there is no descriptor for it: connections that end free
-/// some. The last are kept for the node itself, which could not go on without them.
-pub(super) async fn accept(listener: &glommio::net::TcpListener) -> glommio::net::TcpStream {
-    loop {
-        let why = match listener.accept().await {
-            Ok(stream) if !is_of_reserve(&stream) => return stream,
-            Ok(_) => "the last descriptors are for the node's own files and connections; raise the limit of \
-                      open files (ulimit -n, LimitNOFILE)"
-                .to_owned(),
-            Err(e) => e.to_string(),
-        };
-        ::log::warn!("cannot accept a connection: {why}");
-        Timer::new(Duration::from_millis(100)).await;
+/// Where the connections of others come in. Some descriptors they do not get: the node itself could not go on without those.
+pub(super) struct Door {
+    listener: glommio::net::TcpListener,
+    reserved: u64,
+    /// When it was last told that none can be taken.
+    told: Option<Instant>,
+}
+
+impl Door {
+    /// Leaves so many descriptors free, or that part of all of them (a half, a quarter) if it is less.
+    pub fn new(listener: glommio::net::TcpListener, reserved: u64, part: u64) -> Door {
+        Door { listener, reserved: reserved.min(descriptors() / part), told: None }
+    }
+
+    /// The next connection. Waits, and says so, while there is no descriptor for it: connections that end free some.
+    pub async fn next(&mut self) -> glommio::net::TcpStream {
+        loop {
+            let why = match self.listener.accept().await {
+                Ok(stream) if !self.is_of_reserve(&stream) => return stream,
+                Ok(_) => format!(
+                    "of {} descriptors, the last {} are for the node itself; raise the limit of open files (ulimit -n, \
+                     LimitNOFILE)",
+                    descriptors(),
+                    self.reserved
+                ),
+                Err(e) => e.to_string(),
+            };
+            if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                ::log::warn!("cannot accept a connection: {why}");
+                self.told = Some(Instant::now());
+            }
+            Timer::new(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether this is one of the last descriptors: the kernel gives the lowest that is free.
+    fn is_of_reserve(&self, stream: &impl AsRawFd) -> bool {
+        stream.as_raw_fd() as u64 >= descriptors() - self.reserved
     }
 }
 
-/// Whether this is one of the last descriptors: the kernel gives the lowest that is free.
-fn is_of_reserve(stream: &impl AsRawFd) -> bool {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let reserved = DESCRIPTORS_RESERVED.min(limit / 2);
-    stream.as_raw_fd() as u64 >= limit - reserved
+/// How many descriptors the process may have.
+pub(super) fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -79,6 +79,21 @@ fn too_little_locked_memory() {
 }
 
 #[test]
+fn too_few_descriptors_to_start() {
+    let mut node = Node::new("few-descriptors");
+    let mut command = node.command();
+    let few = Rlimit { current: Some(32), maximum: Some(32) };
+    // SAFETY: between fork and exec it makes one system call and nothing else.
+    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?)) };
+    node.spawn(command);
+    let log = refused_already(&mut node, 1);
+    assert_told(
+        &log,
+        &["the limit of open files is 32, and a node needs 64", "ulimit -n", "LimitNOFILE="],
+    );
+}
+
+#[test]
 fn too_few_descriptors_are_no_reason_to_stop() {
     let mut node = Node::new("descriptors");
     let mut command = node.command();
@@ -90,7 +105,10 @@ fn too_few_descriptors_are_no_reason_to_stop() {
     let mut before = Wire::greeted(&node.address);
     let crowd: Vec<_> =
         (0..100).map(|_| std::net::TcpStream::connect(&node.address).unwrap()).collect();
-    node.wait_log("cannot accept a connection: the last descriptors are for the node's own files");
+    node.wait_log(
+        "cannot accept a connection: of 64 descriptors, the last 32 are for the node itself",
+    );
+    assert_eq!(node.health_page().0, 200, "HTTP has a few more");
     // The next segments of the log are such files.
     for number in 0..3 * SEGMENT_LEN / VALUE_LEN_MAX {
         let response = before.answer(number as u64, put("key", vec![b'v'; VALUE_LEN_MAX]));

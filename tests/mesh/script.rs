@@ -92,7 +92,10 @@ fn the_script_does_not_take_another_mesh_for_its_own() {
     // The node at that address has the name that is looked for, and leads a cluster of as many as are asked for.
     let second = Script::new(namespace);
     let told = second.refused(&["up", "1"]);
-    assert!(told.contains("127.0.0.1:9000 is taken by another process"), "{told}");
+    assert!(told.contains("127.0.0.1:9000, which is for node-0, is taken by another"), "{told}");
+    // None of those that could be started was: they would join the first.
+    second.refused(&["up", "3"]);
+    assert!(!second.folder.path().join("data").exists(), "nothing was started");
     let told = second.refused(&["status"]);
     assert!(told.contains("no node of ./data runs"), "{told}");
     let told = second.done(&["down"]);
