@@ -508,13 +508,11 @@ finish() {
     fi
     if ((${#writer_pids[@]})); then
         stop_writers
+        ((code <= 2)) ||
+            say "it was told to end; what was written since the last round was not read, and all keys stay: phalanx del --prefix $prefix"
         summary || code=1
     fi
-    case $code in
-        0) remove_keys ;;
-        1 | 2) ;;
-        *) say "it was told to end; what was written since the last round was not read, and all keys stay: phalanx del --prefix $prefix" ;;
-    esac
+    if ((code == 0)); then remove_keys; fi
     if [[ -s $work/problems ]]; then say "what was acknowledged and found: $work"; else rm -rf "$work"; fi
     exit "$code"
 }

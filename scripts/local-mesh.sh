@@ -114,10 +114,6 @@ peers_of() {
 # Starts a node, in a process group of its own: Ctrl-C is for this script, which knows what to do. It outlives the terminal.
 start() {
     local i=$1 pid
-    # One that was killed may have its ports and the data's lock for a moment more.
-    if pid=$(cat "$(pid_file "$i")" 2>/dev/null); then
-        while lingers "$pid"; do sleep 0.05; done
-    fi
     set -m
     # Not by nohup: its command line names the server, too, and is empty for a moment when it becomes that.
     (
@@ -206,11 +202,18 @@ await_formed() {
 is_taken() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Refuses to start some of the nodes where others cannot: what listens at a port may be a node, too, whose cluster they would join.
-# The kernel may keep the ports of a killed one for a moment.
+# One that was killed may have its ports and the data's lock for a moment more.
 refuse_taken() {
-    local i port deadline=$((SECONDS + 3))
+    local i pid port deadline
     for ((i = 0; i < nodes; i++)); do
         ! pid_of "$i" >/dev/null || continue
+        pid=$(cat "$(pid_file "$i")" 2>/dev/null) || pid=
+        deadline=$((SECONDS + STOPPED_WITHIN_S))
+        while [[ $pid ]] && lingers "$pid"; do
+            ((SECONDS < deadline)) || fail "node-$i (process $pid) was killed, and does not end"
+            sleep 0.05
+        done
+        deadline=$((SECONDS + 3))
         for port in "900$i" "808$i"; do
             while is_taken "$port"; do
                 ((SECONDS < deadline)) ||

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
+use super::door::Door;
 use super::pump::{Event, Outbox, Pump, linger};
 use super::reactor::{Input, Reactor};
-use super::socket::{self, Door};
+use super::socket;
 use crate::error::refusal;
 use crate::limits::{
     CLIENT_REPLIES_LEN_MAX, CLIENT_STALL_MAX, CLIENT_UNSENT_MAX, CLIENTS_MAX,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use futures_lite::io::{AsyncRead, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 
+use super::door::Door;
 use super::pump::linger;
 use super::reactor::Reactor;
-use super::socket::Door;
 use crate::http::{
     Connection, Health, Liveness, MeshNodePage, MeshPage, NodeState, Page, PeerStatus, Status,
     StatusPage, Step, reject, respond,

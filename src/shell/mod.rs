@@ -5,12 +5,13 @@
 //!
 //! - `reactor`: the loop. `clients` and `links` feed it, on `pump`s; so do `mesh`, `disk` and the threads' `mailbox`.
 //! - `data_dir`: what is read before the reactor starts; `restore`: how it comes to hold a backup.
-//! - `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way. `resolve`: names, off the reactor.
+//! - `door`: what is let in. `debug`: HTTP. `signal`: SIGTERM. `socket`: binding, the right way. `resolve`: names, off the reactor.
 
 mod clients;
 mod data_dir;
 mod debug;
 mod disk;
+mod door;
 mod links;
 mod mailbox;
 mod mesh;
@@ -331,7 +332,7 @@ fn check_kernel() -> Result<()> {
             MEMLOCK_MIN >> 10
         )));
     }
-    let descriptors = socket::descriptors();
+    let descriptors = door::descriptors();
     if descriptors < DESCRIPTORS_MIN {
         return Err(Error::Environment(format!(
             "the limit of open files is {descriptors}, and a node needs {DESCRIPTORS_MIN}, and one more for each client: \

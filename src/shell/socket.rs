@@ -11,9 +11,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::{Duration, Instant};
 
-use glommio::timer::Timer;
 use rustix::net::{SendFlags, sendto, sockopt};
-use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::GossipBind;
@@ -23,8 +21,6 @@ use crate::error::{Error, Result};
 const BACKLOG: i32 = 1024;
 /// An address that is still taken then is in use by another process.
 const FREE_WITHIN: Duration = Duration::from_secs(3);
-/// How often it is told that connections cannot be accepted.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A bound and listening socket, not yet the reactor's.
 pub(super) struct Listener {
@@ -262,52 +258,6 @@ pub(super) fn keep_alive(stream: &impl AsRawFd) {
     if let Err(e) = set {
         ::log::debug!("no keep-alive: {e}");
     }
-}
-
-/// Where the connections of others come in. Some descriptors they do not get: the node itself could not go on without those.
-pub(super) struct Door {
-    listener: glommio::net::TcpListener,
-    reserved: u64,
-    /// When it was last told that none can be taken.
-    told: Option<Instant>,
-}
-
-impl Door {
-    /// Leaves so many descriptors free, or that part of all of them (a half, a quarter) if it is less.
-    pub fn new(listener: glommio::net::TcpListener, reserved: u64, part: u64) -> Door {
-        Door { listener, reserved: reserved.min(descriptors() / part), told: None }
-    }
-
-    /// The next connection. Waits, and says so, while there is no descriptor for it: connections that end free some.
-    pub async fn next(&mut self) -> glommio::net::TcpStream {
-        loop {
-            let why = match self.listener.accept().await {
-                Ok(stream) if !self.is_of_reserve(&stream) => return stream,
-                Ok(_) => format!(
-                    "of {} descriptors, the last {} are for the node itself; raise the limit of open files (ulimit -n, \
-                     LimitNOFILE)",
-                    descriptors(),
-                    self.reserved
-                ),
-                Err(e) => e.to_string(),
-            };
-            if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                ::log::warn!("cannot accept a connection: {why}");
-                self.told = Some(Instant::now());
-            }
-            Timer::new(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Whether this is one of the last descriptors: the kernel gives the lowest that is free.
-    fn is_of_reserve(&self, stream: &impl AsRawFd) -> bool {
-        stream.as_raw_fd() as u64 >= descriptors() - self.reserved
-    }
-}
-
-/// How many descriptors the process may have.
-pub(super) fn descriptors() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -58,14 +58,20 @@ fn deny_io_uring() -> std::io::Result<()> {
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// A node whose process may have so much of something.
+fn start_with_few(name: &str, resource: Resource, limit: u64) -> Node {
+    let mut node = Node::new(name);
+    let mut command = node.command();
+    let few = Rlimit { current: Some(limit), maximum: Some(limit) };
+    // SAFETY: between fork and exec it makes one system call and nothing else.
+    unsafe { command.pre_exec(move || Ok(setrlimit(resource, few)?)) };
+    node.spawn(command);
+    node
+}
+
 #[test]
 fn too_little_locked_memory() {
-    let mut node = Node::new("memlock");
-    let mut command = node.command();
-    let few = Rlimit { current: Some(64 << 10), maximum: Some(64 << 10) };
-    // SAFETY: between fork and exec it makes one system call and nothing else.
-    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Memlock, few)?)) };
-    node.spawn(command);
+    let mut node = start_with_few("memlock", Resource::Memlock, 64 << 10);
     let log = refused_already(&mut node, 1);
     assert_told(
         &log,
@@ -80,12 +86,7 @@ fn too_little_locked_memory() {
 
 #[test]
 fn too_few_descriptors_to_start() {
-    let mut node = Node::new("few-descriptors");
-    let mut command = node.command();
-    let few = Rlimit { current: Some(32), maximum: Some(32) };
-    // SAFETY: between fork and exec it makes one system call and nothing else.
-    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?)) };
-    node.spawn(command);
+    let mut node = start_with_few("few-descriptors", Resource::Nofile, 32);
     let log = refused_already(&mut node, 1);
     assert_told(
         &log,
@@ -95,12 +96,7 @@ fn too_few_descriptors_to_start() {
 
 #[test]
 fn too_few_descriptors_are_no_reason_to_stop() {
-    let mut node = Node::new("descriptors");
-    let mut command = node.command();
-    let few = Rlimit { current: Some(64), maximum: Some(64) };
-    // SAFETY: between fork and exec it makes one system call and nothing else.
-    unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?)) };
-    node.spawn(command);
+    let node = start_with_few("descriptors", Resource::Nofile, 64);
     node.wait_ready();
     let mut before = Wire::greeted(&node.address);
     let crowd: Vec<_> =

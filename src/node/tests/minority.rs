@@ -42,7 +42,9 @@ fn a_minority_refuses_to_read_within_three_election_timeouts() {
         world.run_until("both refuse", |world| {
             minority.iter().all(|few| world.unanswered(*few) == 0)
         });
-        for answer in world.take_answers() {
+        let refusals = world.take_answers();
+        assert_eq!(refusals.len(), minority.len());
+        for answer in refusals {
             let answered = answer.response.and_then(|response| response.result);
             let Some(response::Result::Error(refused)) = answered else {
                 panic!("seed {seed}: {answered:?}")
